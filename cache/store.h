@@ -1,0 +1,123 @@
+/* store.h - what the cache asks of a place that keeps entries: two implementations, one set of tests.
+ *
+ * A store is opened once; every worker has a link of its own to it. A link's calls never wait: what cannot
+ * be answered at once is answered by callback, on the link's loop, never before the call has returned, and
+ * never after store_cancel() or the link's detach. A store that is down answers STORE_FAILED at once.
+ *
+ * Entries are opaque but for entry_peek() (entry.h), which listing and purging use.
+ *
+ * Look-up of near questions. An entry may carry a question: a set of words, each with a weight in quarters
+ * (4 strong, 1 weak) and one or more terms (64-bit hashes of its lemmas). Two words match when they share a
+ * term. An entry is posted under every term of every word. A query names its words and how much of their weight
+ * may go unlooked: if similarity ≥ t needs matched weight > total − unlooked, then looking under words of
+ * more than `unlooked` weight cannot miss (pigeonhole; Chaudhuri et al., "A primitive operator for similarity
+ * joins", 2006). Which words is the store's choice: the rarest. Entries whose total weight lies
+ * outside least…most cannot pass either. Of what is found, the store returns the few best by weighted Jaccard
+ * over words; the caller decides.
+ *
+ * Visibility  embedded: a put is visible to every link, get and query alike, when put() returns. Redis: the command
+ *             is on its way to the server before put() returns to the loop (flushed at the end of the turn at the latest). */
+#ifndef CACHE_STORE_H
+#define CACHE_STORE_H
+
+#include "proxy/base/ask.h"
+#include "proxy/base/loop.h"
+
+enum { STORE_PROPOSALS = 16, STORE_WORDS_MAX = 64, STORE_TERMS_MAX = 256 };
+enum store_news { STORE_FOUND, STORE_NONE, STORE_FAILED, STORE_LATER };
+
+struct store_word {
+	const uint64_t *terms;
+	uint8_t n_terms;
+	uint8_t weight;                       /* quarters */
+};
+
+struct store_query {
+	uint8_t scope[KEY_BYTES];
+	const struct store_word *words;       /* at most STORE_WORDS_MAX */
+	size_t n_words;
+	unsigned unlooked;                    /* quarters */
+	unsigned least, most;                 /* total weight of an entry that can pass, quarters */
+};
+
+struct store_proposal {
+	uint8_t key[KEY_BYTES];
+	struct slice question;                /* as put: packed words, opaque here; lives in store_get.proposed */
+};
+
+/* One look-up; embedded in its owner, which sets key, entry's limit, query and done, and zeroes the rest. */
+struct store_get {
+	uint8_t key[KEY_BYTES];
+	struct buf entry;                     /* FOUND: the entry. The owner frees it */
+	const struct store_query *query;      /* NULL: exact only. Must live until done */
+	struct store_proposal proposal[STORE_PROPOSALS];   /* best first; filled also when the key itself was found or not */
+	size_t n_proposals;
+	struct buf proposed;                  /* what the proposals point into. The owner frees it */
+	void (*done)(struct store_get *, enum store_news);
+	void *link_private;                   /* the link's, while STORE_LATER */
+};
+
+struct store_item {
+	uint8_t key[KEY_BYTES];
+	struct slice entry;
+	int64_t expires_ms;                   /* wall clock */
+	bool has_question;                    /* the rest only if so */
+	uint8_t scope[KEY_BYTES];
+	struct slice question;                /* packed words, returned in proposals */
+	const struct store_word *words;
+	size_t n_words;
+};
+
+struct store_row {                            /* one stored entry, for listing; slices live until the callback returns */
+	uint8_t key[KEY_BYTES];
+	struct slice entry_head;              /* at least the part entry_peek() reads */
+	uint64_t bytes, hits;
+};
+
+/* Walks stored entries in a fixed order, a bounded piece at a time, without holding up the loop. */
+struct store_walk {
+	char after[128];                      /* in: cursor, "" from the start; out: cursor to go on from, "" at the end */
+	size_t limit;                         /* rows wanted at most */
+	bool (*wants)(struct store_walk *, const struct store_row *);   /* any thread; NULL: all */
+	bool remove;                          /* drop what is wanted; row() is not called then */
+	void (*row)(struct store_walk *, const struct store_row *);     /* on the loop */
+	void (*done)(struct store_walk *, enum store_news, uint64_t removed);   /* on the loop; once */
+	void *link_private;
+};
+
+struct store_state { bool up; uint64_t entries, bytes; };   /* entries and bytes: as known, may lag by seconds */
+
+struct store;
+struct store_link;
+struct store_ops {
+	const char *name;
+	struct store_link *(*attach)(struct store *, struct loop *);   /* a worker's link; on the worker's thread */
+	void (*detach)(struct store_link *);
+	enum store_news (*get)(struct store_link *, struct store_get *);
+	void (*cancel)(struct store_link *, struct store_get *);
+	/* Copies what it needs. done may be NULL; stored false: it will not be there. */
+	void (*put)(struct store_link *, const struct store_item *, void (*done)(void *arg, bool stored), void *arg);
+	void (*drop)(struct store_link *, const uint8_t key[KEY_BYTES], void (*done)(void *arg, bool was_there), void *arg);
+	void (*walk)(struct store_link *, struct store_walk *);
+	struct store_state (*state)(struct store *);                   /* any thread */
+	void (*flush)(struct store_link *);                            /* end of a turn: send what was gathered */
+	void (*close)(struct store *);                                 /* after every detach; commits what is pending */
+};
+struct store {
+	const struct store_ops *ops;
+	_Atomic uint64_t *errors;             /* where to count failures and time-outs; may be NULL */
+};
+
+/* Opens cache.path. Errors are told in why (at most len bytes): in use by another process, not writable, … */
+struct store *store_embedded_open(const char *path, uint64_t max_bytes, char *why, size_t len);
+
+struct store_redis_options {
+	const char *url;                      /* redis://[user:password@]host[:port][/db], unix:///path[?db=N],
+	                                       * redis+sentinel://h1:p1,h2:p2/name[/db] or a comma list of redis:// hosts of Sentinels */
+	const char *prefix;
+	int64_t timeout_ms, retry_ms;         /* an operation; the cap of the backoff */
+};
+/* Only a URL that cannot be understood, or a cluster found at start, is an error; a server that is down is not. */
+struct store *store_redis_open(const struct store_redis_options *o, char *why, size_t len);
+
+#endif

@@ -1,0 +1,86 @@
+/* ask.h - a question and an answer in no dialect: what every layer talks about.
+ *
+ * An ask is what a dialect made of a request; its slices live in the exchange's arena.
+ *
+ * An answer is a list of pieces in the order they came. A piece's bytes are JSON as the upstream wrote it
+ * (text without its quotes, arrays without their brackets, fields as "name":value), so that replaying loses
+ * nothing: no number is rounded, no escape rewritten, no field we do not know is dropped. Text pieces that
+ * follow one another are merged, which makes the pieces of a plain answer two: its text and its last fields.
+ *
+ * Ownership  struct answer owns its pieces; struct answer_view lends somebody else's.
+ * Limits     the buf of an answer is born with its limit (cache.max_entry). */
+#ifndef BASE_ASK_H
+#define BASE_ASK_H
+
+#include "proxy/base/arena.h"
+
+enum { KEY_BYTES = 32, DIGEST_MAX = 72 };
+
+/* Which template the upstream puts the question through; answers are never shared between families. */
+enum family { FAMILY_CHAT, FAMILY_GENERATE, FAMILY_EMBED, FAMILY_EMBEDDINGS, FAMILY_COUNT };
+extern const char *const family_name[FAMILY_COUNT];
+
+struct ask {
+	enum family family;
+	bool stream;                 /* how this client wants its answer */
+	bool generates;              /* false: an empty prompt or message list (load, unload), embeddings excepted */
+	bool debug;                  /* _debug_render_only: never cached */
+	bool deterministic;          /* temperature 0 or a fixed seed */
+	bool length_set;             /* the request itself set num_predict: an answer cut there is what was asked for */
+	bool tools, format;          /* the request has tools, a format */
+	struct slice model;          /* as the client wrote it */
+	struct slice model_plain;    /* the same without @complex */
+	struct slice model_full;     /* with its tag, folded as Ollama folds it: the name digests are known by */
+	struct slice question;       /* text of the last user message, or the prompt; empty if there is none */
+	const char *not_semantic;    /* why the semantic tier does not apply to this ask; NULL: it does */
+	int64_t num_predict;         /* as the client set it; meaningful if length_set */
+	bool seed_set, temperature_set, top_p_set;
+
+	/* complex as tagged in the body or the model's name: -1 not tagged, else the number (0 is not a number
+	 * of answers: an error for whoever decides) or true (COMPLEX_DEFAULT) */
+	int complex_body, complex_model;
+
+	struct slice canonical;      /* whole canonical form: the body of the key */
+	struct slice canonical_scope;   /* the same with the question's text taken out; empty if not semantic */
+	struct slice forward;        /* the body for the upstream: the client's own bytes where nothing had to be removed */
+};
+enum { COMPLEX_NONE = -1, COMPLEX_DEFAULT = -2, COMPLEX_BAD = -3 };
+
+enum piece_kind {
+	PIECE_THINKING = 1,          /* JSON text, no quotes */
+	PIECE_CONTENT,               /* JSON text, no quotes */
+	PIECE_TOOL_CALLS,            /* array items, no brackets */
+	PIECE_LOGPROBS,              /* array items, no brackets */
+	PIECE_MESSAGE_FIELD,         /* "name":value inside message, which we do not know */
+	PIECE_FIELD,                 /* "name":value at the top of a line, which we do not know */
+	PIECE_LAST,                  /* the fields of the last object after done:true, comma-separated */
+	PIECE_BODY,                  /* embeddings: the fields of the whole reply but for model, comma-separated */
+	PIECE_KINDS
+};
+
+struct answer {
+	struct buf pieces;           /* [kind u8][len u32 LE][bytes] … */
+	bool whole;                  /* done:true came (for embeddings: the whole object) */
+	bool length;                 /* done_reason is length */
+	bool odd;                    /* done_reason is neither stop nor length: never stored */
+	bool has_model;              /* the upstream's reply names a model */
+	uint64_t eval_count, eval_ns, prompt_eval_ns;
+	struct buf error;            /* the upstream's {"error":…} inside a stream, as it came; empty: none */
+};
+
+void answer_init(struct answer *a, size_t limit_bytes);
+void answer_fini(struct answer *a);
+
+/* Appends a piece, merging text with text of the same kind before it. Errors: TOO_LARGE, NO_MEMORY. */
+must_use enum err answer_add(struct answer *a, enum piece_kind kind, struct slice bytes);
+
+/* Walks pieces: *at starts at 0. False at the end, or where the bytes are not pieces. */
+bool pieces_next(struct slice pieces, size_t *at, enum piece_kind *kind, struct slice *bytes);
+
+/* Appends the text of all pieces of one kind, decoded from JSON to UTF-8. */
+must_use enum err pieces_text(struct slice pieces, enum piece_kind kind, struct buf *out);
+
+/* Decodes the inside of a JSON string to UTF-8; lone surrogates become U+FFFD. */
+must_use enum err json_decode_text(struct slice json, struct buf *out);
+
+#endif
