@@ -60,6 +60,7 @@ enum piece_kind {
 
 struct answer {
 	struct buf pieces;           /* [kind u8][len u32 LE][bytes] … */
+	size_t last;                 /* where the last piece begins: answer_add()'s own */
 	bool whole;                  /* done:true came (for embeddings: the whole object) */
 	bool length;                 /* done_reason is length */
 	bool odd;                    /* done_reason is neither stop nor length: never stored */
@@ -71,16 +72,18 @@ struct answer {
 void answer_init(struct answer *a, size_t limit_bytes);
 void answer_fini(struct answer *a);
 
-/* Appends a piece, merging text with text of the same kind before it. Errors: TOO_LARGE, NO_MEMORY. */
+/* Appends a piece, merging text with text of the same kind before it; empty text is nothing. Errors: TOO_LARGE,
+ * NO_MEMORY; the pieces are then as they were. */
 must_use enum err answer_add(struct answer *a, enum piece_kind kind, struct slice bytes);
 
 /* Walks pieces: *at starts at 0. False at the end, or where the bytes are not pieces. */
 bool pieces_next(struct slice pieces, size_t *at, enum piece_kind *kind, struct slice *bytes);
 
-/* Appends the text of all pieces of one kind, decoded from JSON to UTF-8. */
+/* Appends the text of all pieces of one kind, decoded from JSON to UTF-8. Errors as below. */
 must_use enum err pieces_text(struct slice pieces, enum piece_kind kind, struct buf *out);
 
-/* Decodes the inside of a JSON string to UTF-8; lone surrogates become U+FFFD. */
+/* Appends the inside of a JSON string, decoded to UTF-8; lone surrogates become U+FFFD. Errors: BAD_JSON (an escape
+ * that is none), TOO_LARGE, NO_MEMORY; out is then as it was. */
 must_use enum err json_decode_text(struct slice json, struct buf *out);
 
 #endif
