@@ -24,7 +24,8 @@ struct entry_meta {
 	struct slice content_type;            /* of the upstream's reply */
 };
 
-/* Appends the packed entry to out. Errors: TOO_LARGE, NO_MEMORY. */
+/* Appends the packed entry to out, the question cut to ENTRY_QUESTION_MAX. Errors: TOO_LARGE (also for a name past
+ * ENTRY_NAME_MAX), NO_MEMORY; out is then as it was. */
 must_use enum err entry_pack(struct buf *out, const struct entry_meta *m, struct slice pieces);
 
 /* Checks and opens; meta and pieces point into raw. ERR_CORRUPT if it is not a whole entry of this version. */
