@@ -1,0 +1,406 @@
+/* flight.c - see flight.h.
+ *
+ * Two locks: the table's, for finding and listing, and the flight's own, for its answer and readers. Where both are
+ * needed the table's is taken first. */
+#include "cache/flight.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "proxy/base/scan.h"
+
+enum { FLIGHT_MAGIC = 0x466c6768, BUCKETS = 1024, PIECE_HEAD = 5 };
+enum state { FLYING, LANDED, FAILED };
+
+struct flights {
+	pthread_mutex_t lock;
+	struct flight *bucket[BUCKETS];
+	size_t n;
+};
+
+struct flight {
+	unsigned magic;
+	struct flights *table;
+	uint8_t key[KEY_BYTES];
+	struct flight *next;                 /* in its bucket; guarded by the table's lock, as are listed and refs */
+	bool listed;
+	unsigned refs;
+
+	pthread_mutex_t lock;                /* guards all below */
+	enum state state;
+	enum err why;
+	struct answer answer;
+	uint64_t base;                       /* how much was cut off the front of the pieces */
+	size_t limit;
+	bool over;                           /* past its limit */
+	struct flight_head head;
+	struct flight_leader leader;
+	struct flight_reader *readers;
+};
+
+struct flights *flights_new(void)
+{
+	struct flights *fs = calloc(1, sizeof *fs);
+
+	if (!fs)
+		abort();                     /* at start; nothing can work without it */
+	pthread_mutex_init(&fs->lock, NULL);
+	return fs;
+}
+
+void flights_free(struct flights *fs)
+{
+	assert(fs->n == 0);
+	pthread_mutex_destroy(&fs->lock);
+	free(fs);
+}
+
+size_t flights_count(struct flights *fs)
+{
+	pthread_mutex_lock(&fs->lock);
+	size_t n = fs->n;
+	pthread_mutex_unlock(&fs->lock);
+	return n;
+}
+
+static struct flight **bucket_of(struct flights *fs, const uint8_t *key)
+{
+	return &fs->bucket[(key[0] | key[1] << 8) % BUCKETS];
+}
+
+static struct flight *flight_new(struct flights *fs, size_t limit)
+{
+	struct flight *f = calloc(1, sizeof *f);
+
+	if (!f)
+		return NULL;
+	f->magic = FLIGHT_MAGIC;
+	f->table = fs;
+	f->limit = limit;
+	pthread_mutex_init(&f->lock, NULL);
+	/* a line may take the pieces past the limit once before they are cut; the line itself is bounded by its reader */
+	answer_init(&f->answer, SIZE_MAX / 4);
+	return f;
+}
+
+static void reader_link(struct flight *f, struct flight_reader *r)
+{
+	r->next = f->readers;
+	r->prev = &f->readers;
+	if (r->next)
+		r->next->prev = &r->next;
+	f->readers = r;
+}
+
+struct flight *flight_join(struct flights *fs, const uint8_t key[KEY_BYTES], size_t limit, struct flight_reader *r, bool *leads)
+{
+	struct flight *f = NULL;
+
+	pthread_mutex_lock(&fs->lock);
+	if (key)
+		for (f = *bucket_of(fs, key); f && memcmp(f->key, key, KEY_BYTES) != 0; f = f->next)
+			;
+	*leads = !f;
+	if (!f && (f = flight_new(fs, limit)) && key) {
+		struct flight **bucket = bucket_of(fs, key);
+		memcpy(f->key, key, KEY_BYTES);
+		f->next = *bucket;
+		*bucket = f;
+		f->listed = true;
+		fs->n++;
+	}
+	if (f) {
+		f->refs++;
+		pthread_mutex_lock(&f->lock);
+		reader_link(f, r);
+		pthread_mutex_unlock(&f->lock);
+	}
+	pthread_mutex_unlock(&fs->lock);
+	return f;
+}
+
+void flight_hold(struct flight *f)
+{
+	pthread_mutex_lock(&f->table->lock);
+	assert(f->magic == FLIGHT_MAGIC && f->refs > 0);
+	f->refs++;
+	pthread_mutex_unlock(&f->table->lock);
+}
+
+/* With the table's lock held. */
+static void unlist(struct flight *f)
+{
+	if (!f->listed)
+		return;
+	struct flight **at = bucket_of(f->table, f->key);
+	while (*at != f)
+		at = &(*at)->next;
+	*at = f->next;
+	f->listed = false;
+	f->table->n--;
+}
+
+void flight_unlist(struct flight *f)
+{
+	pthread_mutex_lock(&f->table->lock);
+	unlist(f);
+	pthread_mutex_unlock(&f->table->lock);
+}
+
+/* Cuts what every reader has had off the front. With the flight's lock held. */
+static void trim(struct flight *f)
+{
+	uint64_t end = f->base + f->answer.pieces.len, least = end;
+	const struct flight_reader *slowest = NULL;
+
+	for (const struct flight_reader *r = f->readers; r; r = r->next)
+		if (!r->raw && !r->whole && (r->at < least || (r->at == least && slowest && r->in < slowest->in))) {
+			least = r->at;
+			slowest = r;
+		}
+	size_t cut = (size_t)(least - f->base);
+	if (cut < FLIGHT_WINDOW / 4 && slowest)
+		return;                      /* moving bytes costs: only in large steps */
+	buf_cut(&f->answer.pieces, cut);
+	f->base += cut;
+	f->answer.last = f->answer.last >= cut ? f->answer.last - cut : SIZE_MAX;
+}
+
+/* One long piece of text: what all have read of it goes, its head moves up. With the flight's lock held. */
+static void trim_inside(struct flight *f)
+{
+	struct buf *p = &f->answer.pieces;
+	size_t least = SIZE_MAX, at = 0;
+	enum piece_kind kind;
+	struct slice bytes;
+
+	if (!pieces_next(buf_slice(p), &at, &kind, &bytes) || bytes.len < FLIGHT_WINDOW / 4)
+		return;
+	for (const struct flight_reader *r = f->readers; r; r = r->next)
+		if (!r->raw && !r->whole)
+			least = r->at > f->base ? least : r->in < least ? r->in : least;
+	if (least == SIZE_MAX || least < FLIGHT_WINDOW / 4)
+		return;
+	char head[PIECE_HEAD] = { (char)kind };
+	for (int i = 0; i < 4; i++)
+		head[1 + i] = (char)((bytes.len - least) >> 8 * i);
+	memmove(p->at + PIECE_HEAD, p->at + PIECE_HEAD + least, p->len - PIECE_HEAD - least);
+	memcpy(p->at, head, sizeof head);
+	p->len -= least;
+	/* the piece keeps its place, the pieces behind it move: so do the readers in them */
+	for (struct flight_reader *r = f->readers; r; r = r->next) {
+		if (r->at == f->base)
+			r->in -= least;
+		else
+			r->at -= least;
+	}
+	if (f->answer.last > 0 && f->answer.last != SIZE_MAX)
+		f->answer.last -= least;
+}
+
+static void wake_all(struct flight *f)
+{
+	for (struct flight_reader *r = f->readers; r; r = r->next)
+		if (r->waiting) {
+			r->waiting = false;
+			r->wake(r->arg);
+		}
+}
+
+void flight_drop(struct flight *f, struct flight_reader *r)
+{
+	bool last;
+
+	pthread_mutex_lock(&f->table->lock);
+	assert(f->magic == FLIGHT_MAGIC && f->refs > 0);
+	pthread_mutex_lock(&f->lock);
+	if (r) {
+		*r->prev = r->next;
+		if (r->next)
+			r->next->prev = r->prev;
+		r->waiting = false;
+		if (!f->readers && f->state == FLYING) {
+			/* whoever asks from here on must not join an answer that is about to be given up */
+			unlist(f);
+			if (f->leader.alone)
+				f->leader.alone(f->leader.arg);
+		} else if (f->over && f->leader.room) {
+			f->leader.room(f->leader.arg);
+		}
+	}
+	last = --f->refs == 0;
+	if (last)
+		unlist(f);
+	pthread_mutex_unlock(&f->lock);
+	pthread_mutex_unlock(&f->table->lock);
+	if (!last)
+		return;
+	f->magic = 0;
+	answer_fini(&f->answer);
+	pthread_mutex_destroy(&f->lock);
+	free(f);
+}
+
+void flight_lead(struct flight *f, const struct flight_leader *leader)
+{
+	pthread_mutex_lock(&f->lock);
+	f->leader = leader ? *leader : (struct flight_leader){ 0 };
+	pthread_mutex_unlock(&f->lock);
+}
+
+void flight_set_head(struct flight *f, const struct flight_head *head)
+{
+	pthread_mutex_lock(&f->lock);
+	f->head = *head;
+	wake_all(f);
+	pthread_mutex_unlock(&f->lock);
+}
+
+struct flight_head flight_get_head(struct flight *f)
+{
+	pthread_mutex_lock(&f->lock);
+	struct flight_head head = f->head;
+	pthread_mutex_unlock(&f->lock);
+	return head;
+}
+
+struct answer *flight_open(struct flight *f)
+{
+	pthread_mutex_lock(&f->lock);
+	assert(f->magic == FLIGHT_MAGIC && f->state == FLYING);
+	return &f->answer;
+}
+
+size_t flight_shut(struct flight *f)
+{
+	bool passed = !f->over && f->answer.pieces.len > f->limit;
+	size_t behind = 0;
+
+	if (passed)
+		f->over = true;
+	if (f->over) {
+		trim_inside(f);
+		trim(f);
+		behind = f->answer.pieces.len;
+	}
+	wake_all(f);
+	pthread_mutex_unlock(&f->lock);
+	if (passed)
+		flight_unlist(f);            /* takes no new followers */
+	return behind;
+}
+
+void flight_finish(struct flight *f, enum err e)
+{
+	pthread_mutex_lock(&f->table->lock);
+	pthread_mutex_lock(&f->lock);
+	assert(f->magic == FLIGHT_MAGIC && f->state == FLYING);
+	f->state = e ? FAILED : LANDED;
+	f->why = e;
+	if (e || f->over)
+		unlist(f);
+	f->leader = (struct flight_leader){ 0 };
+	wake_all(f);
+	pthread_mutex_unlock(&f->lock);
+	pthread_mutex_unlock(&f->table->lock);
+}
+
+bool flight_landed(struct flight *f)
+{
+	pthread_mutex_lock(&f->lock);
+	bool landed = f->state == LANDED && !f->over;
+	pthread_mutex_unlock(&f->lock);
+	return landed;
+}
+
+const struct answer *flight_answer(struct flight *f)
+{
+	return &f->answer;
+}
+
+void flight_unraw(struct flight *f, struct flight_reader *r)
+{
+	pthread_mutex_lock(&f->lock);
+	size_t at = 0, before = 0;
+	enum piece_kind kind;
+	struct slice bytes = { 0 };
+
+	while (pieces_next(buf_slice(&f->answer.pieces), &at, &kind, &bytes))
+		before = at - PIECE_HEAD - bytes.len;
+	r->raw = false;
+	r->at = f->base + (at ? before : 0);
+	r->in = at ? bytes.len : 0;
+	pthread_mutex_unlock(&f->lock);
+}
+
+/* One piece, or the rest of one, behind where the reader stands. */
+static enum err read_piece(struct flight *f, struct flight_reader *r, size_t *left, struct buf *out, bool *got)
+{
+	struct slice all = buf_slice(&f->answer.pieces), bytes;
+	size_t at = (size_t)(r->at - f->base), next = at;
+	enum piece_kind kind;
+
+	*got = false;
+	if (!pieces_next(all, &next, &kind, &bytes))
+		return ERR_OK;
+	if (r->in == bytes.len && next < all.len) {          /* this one was had whole and can grow no more */
+		r->at = f->base + next;
+		r->in = 0;
+		at = next;
+		if (!pieces_next(all, &next, &kind, &bytes))
+			return ERR_OK;
+	}
+	struct slice rest = slice_of(bytes.at + r->in, bytes.len - r->in);
+	bool text = kind == PIECE_CONTENT || kind == PIECE_THINKING;
+	if (rest.len == 0 && (text || r->in))
+		return ERR_OK;
+	if (text && rest.len > *left)
+		rest.len = scan_text_cut(rest, *left);
+	char head[PIECE_HEAD] = { (char)kind };
+	for (int i = 0; i < 4; i++)
+		head[1 + i] = (char)(rest.len >> 8 * i);
+	enum err e = buf_add(out, head, sizeof head);
+	e = e ? e : buf_put(out, rest);
+	if (e)
+		return e;
+	r->in += rest.len;
+	*left -= rest.len < *left ? rest.len : *left;
+	*got = true;
+	if (r->in == bytes.len && !text) {                   /* only text grows; an empty piece must not be read twice */
+		r->at = f->base + next;
+		r->in = 0;
+	}
+	return ERR_OK;
+}
+
+enum flight_news flight_read(struct flight *f, struct flight_reader *r, struct buf *out, enum err *why)
+{
+	enum flight_news news = FLIGHT_WAIT;
+	size_t left = FLIGHT_READ_MAX;
+	bool got = true, any = false;
+
+	*why = ERR_OK;
+	pthread_mutex_lock(&f->lock);
+	assert(f->magic == FLIGHT_MAGIC);
+	if (!r->raw && !r->whole) {
+		while (got && left && !*why) {
+			*why = read_piece(f, r, &left, out, &got);
+			any |= got;
+		}
+		if (any)
+			news = FLIGHT_MORE;
+		if (any && f->over && f->leader.room)
+			f->leader.room(f->leader.arg);
+	} else if (r->whole && f->over) {
+		news = FLIGHT_OVER;
+	}
+	if (*why)
+		news = FLIGHT_FAILED;
+	if (news == FLIGHT_WAIT && f->state != FLYING) {
+		news = f->state == LANDED ? FLIGHT_END : FLIGHT_FAILED;
+		*why = f->why;
+	}
+	r->waiting = news == FLIGHT_WAIT;
+	pthread_mutex_unlock(&f->lock);
+	return news;
+}

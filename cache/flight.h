@@ -1,0 +1,97 @@
+/* flight.h - one answer on its way, and everyone who reads it.
+ *
+ * The first exchange to miss on a key leads: it gets the answer and adds what comes. Exchanges with the same key
+ * that arrive meanwhile follow: they read the same pieces, from the first one, as they grow. Finding the flight and
+ * becoming its leader is one act under one lock, so two leaders for one key cannot be (Varnish: the busy object).
+ * A flight that has landed stays listed until its answer is in the store, so that no request falls between.
+ *
+ * Ownership  flight_join() returns one hold, flight_drop() gives it back; the last drop frees. The leader's fetch
+ *            has a hold of its own (flight_hold).
+ * Threads    join, read and drop: any. open, shut and finish: the leader's only.
+ * Callbacks  wake() comes from any thread, under the flight's lock, after a flight_read() that said WAIT, and may
+ *            only post to the reader's loop; never after flight_drop() has returned. alone() likewise, to the leader,
+ *            when the last reader has dropped; room() when a reader has made room in a flight past its limit.
+ * Limits     `limit` bytes of pieces are kept whole. A flight past it is unlisted and never stored; it keeps only
+ *            what its slowest reader has not read, and says when that is more than FLIGHT_WINDOW. */
+#ifndef CACHE_FLIGHT_H
+#define CACHE_FLIGHT_H
+
+#include <pthread.h>
+
+#include "proxy/base/ask.h"
+
+enum { FLIGHT_WINDOW = 128 << 10, FLIGHT_READ_MAX = 32 << 10, FLIGHT_TYPE_MAX = 96, FLIGHT_NOTE_MAX = 1024 };
+
+struct flights;
+struct flight;
+
+enum flight_news { FLIGHT_MORE, FLIGHT_WAIT, FLIGHT_END, FLIGHT_FAILED, FLIGHT_OVER };
+enum flight_origin { FLIGHT_UPSTREAM, FLIGHT_SEMANTIC, FLIGHT_STORED };
+
+struct flight_reader {               /* embedded in its owner; set wake and arg, zero the rest */
+	void (*wake)(void *arg);
+	void *arg;
+	bool whole;                  /* reads only once the flight has landed (a client that wants one object) */
+	bool raw;                    /* the leader's own client: gets the upstream's bytes, not pieces, for now */
+	bool waiting;
+	uint64_t at;                 /* offset of the piece it is in */
+	size_t in;                   /* bytes of that piece it has had */
+	struct flight_reader *next, **prev;
+};
+
+/* What the leader knows of the reply; set once, before the first piece is seen by others. */
+struct flight_head {
+	enum flight_origin origin;
+	int status;                          /* the upstream's; 0: not known yet */
+	bool stream;                         /* the upstream's reply is a stream of lines */
+	char content_type[FLIGHT_TYPE_MAX];
+	int64_t created_ms, expires_ms;      /* of a stored answer: when it was made, when it ends; wall clock */
+	double similarity;                   /* of a semantic hit */
+	char note[FLIGHT_NOTE_MAX];          /* for X-Candidates; empty: none */
+};
+
+struct flight_leader {
+	void (*alone)(void *arg);
+	void (*room)(void *arg);
+	void *arg;
+};
+
+struct flights *flights_new(void);
+void flights_free(struct flights *fs);       /* no flight may be left */
+size_t flights_count(struct flights *fs);    /* listed ones */
+
+/* The listed flight for key, or a new one that keeps `limit` bytes: *leads says which. NULL: out of memory.
+ * key NULL: a flight of its own that nobody finds. */
+struct flight *flight_join(struct flights *fs, const uint8_t key[KEY_BYTES], size_t limit, struct flight_reader *r, bool *leads);
+void flight_hold(struct flight *f);
+void flight_drop(struct flight *f, struct flight_reader *r);       /* r NULL: a plain hold, as the leader's fetch has */
+
+/* The leader's callbacks; NULL once it has nothing left to be told. */
+void flight_lead(struct flight *f, const struct flight_leader *leader);
+void flight_set_head(struct flight *f, const struct flight_head *head);
+struct flight_head flight_get_head(struct flight *f);
+
+/* Between open and shut the leader may add to the answer; shut wakes the readers. */
+struct answer *flight_open(struct flight *f);
+/* Bytes the slowest reader is behind in a flight past its limit; 0 in any other. */
+size_t flight_shut(struct flight *f);
+
+/* Nothing more will come. e is ERR_OK only for a whole answer. Later joins of a failed flight start a new one. */
+void flight_finish(struct flight *f, enum err e);
+/* The answer is stored, or never will be: joins from here on start anew. */
+void flight_unlist(struct flight *f);
+
+/* MORE: pieces were added to out, FLIGHT_READ_MAX of text at most. WAIT: wake() will come. END, FAILED: over, all was
+ * read. OVER: a whole reader's answer is past the limit and will not be kept. */
+enum flight_news flight_read(struct flight *f, struct flight_reader *r, struct buf *out, enum err *why);
+
+/* Landed and still listed: a reader that joins now reads a finished answer. */
+bool flight_landed(struct flight *f);
+
+/* The whole answer of a landed flight; lives as long as the hold. The leader may look once it has finished it. */
+const struct answer *flight_answer(struct flight *f);
+
+/* The leader's client can no longer be given raw bytes: it goes on as a reader from what has come so far. */
+void flight_unraw(struct flight *f, struct flight_reader *r);
+
+#endif

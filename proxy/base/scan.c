@@ -1,0 +1,180 @@
+/* scan.c - spans of a JSON object; see scan.h. The grammar is RFC 8259's. */
+#include "proxy/base/scan.h"
+
+static const char *skip_space(const char *p, const char *end)
+{
+	while (p < end && (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r'))
+		p++;
+	return p;
+}
+
+/* p is at the opening quote; returns past the closing one, or NULL. */
+static const char *skip_text(const char *p, const char *end)
+{
+	for (p++; p < end; p++) {
+		if (*p == '"')
+			return p + 1;
+		if ((unsigned char)*p < 0x20)
+			return NULL;
+		if (*p == '\\' && ++p >= end)
+			return NULL;
+	}
+	return NULL;
+}
+
+/* A number or a literal: everything up to what may follow a value. */
+static const char *skip_word(const char *p, const char *end)
+{
+	const char *from = p;
+
+	while (p < end && ((*p >= '0' && *p <= '9') || (*p >= 'a' && *p <= 'z') || *p == '-' || *p == '+' || *p == '.' || *p == 'E'))
+		p++;
+	size_t len = (size_t)(p - from);
+	if (len == 0)
+		return NULL;
+	if (*from >= 'a' && *from <= 'z' && !slice_is(slice_of(from, len), SLICE("true")) &&
+	    !slice_is(slice_of(from, len), SLICE("false")) && !slice_is(slice_of(from, len), SLICE("null")))
+		return NULL;
+	if (*from == '+' || *from == '.' || *from == 'E')
+		return NULL;
+	return p;
+}
+
+/* Arrays and objects are walked for balance: which bracket closes, and that strings end. What lies between is
+ * the upstream's business and is handed on as it is. */
+static const char *skip_nested(const char *p, const char *end)
+{
+	char open[SCAN_DEPTH];
+	size_t depth = 0;
+
+	for (; p && p < end; ) {
+		char c = *p;
+		if (c == '"') {
+			p = skip_text(p, end);
+			continue;
+		}
+		if (c == '{' || c == '[') {
+			if (depth == SCAN_DEPTH)
+				return NULL;
+			open[depth++] = c;
+		} else if (c == '}' || c == ']') {
+			if (open[--depth] != (c == '}' ? '{' : '['))
+				return NULL;
+			if (depth == 0)
+				return p + 1;
+		}
+		p++;
+	}
+	return NULL;
+}
+
+static const char *skip_value(const char *p, const char *end)
+{
+	if (p >= end)
+		return NULL;
+	if (*p == '"')
+		return skip_text(p, end);
+	if (*p == '{' || *p == '[')
+		return skip_nested(p, end);
+	return skip_word(p, end);
+}
+
+void scan_init(struct scan *s, struct slice json)
+{
+	*s = (struct scan){ .end = json.at + json.len };
+	s->at = skip_space(json.at, s->end);
+	if (s->at >= s->end || *s->at != '{')
+		s->bad = true;
+	else
+		s->at++;
+}
+
+bool scan_next(struct scan *s, struct slice *name, struct slice *value)
+{
+	if (s->bad || !s->at)
+		return false;
+	const char *p = skip_space(s->at, s->end);
+
+	if (p < s->end && *p == '}') {
+		s->at = p;                 /* scan_ended() looks from here; a further call finds the brace again */
+		return false;
+	}
+	s->bad = true;
+	if (s->begun) {
+		if (p >= s->end || *p != ',')
+			return false;
+		p = skip_space(p + 1, s->end);
+	}
+	if (p >= s->end || *p != '"')
+		return false;
+	const char *name_end = skip_text(p, s->end);
+	if (!name_end)
+		return false;
+	*name = slice_of(p + 1, (size_t)(name_end - p) - 2);
+	p = skip_space(name_end, s->end);
+	if (p >= s->end || *p != ':')
+		return false;
+	p = skip_space(p + 1, s->end);
+	const char *value_end = skip_value(p, s->end);
+	if (!value_end)
+		return false;
+	*value = slice_of(p, (size_t)(value_end - p));
+	s->at = value_end;
+	s->begun = true;
+	s->bad = false;
+	return true;
+}
+
+bool scan_ended(const struct scan *s)
+{
+	return !s->bad && s->at < s->end && *s->at == '}' && skip_space(s->at + 1, s->end) == s->end;
+}
+
+struct slice scan_inside(struct slice value)
+{
+	if (value.len < 2)
+		return (struct slice){ 0 };
+	const char *from = value.at + 1, *end = value.at + value.len - 1;
+
+	if (*value.at != '"') {
+		from = skip_space(from, end);
+		while (end > from && (end[-1] == ' ' || end[-1] == '\t' || end[-1] == '\n' || end[-1] == '\r'))
+			end--;
+	}
+	return slice_of(from, (size_t)(end - from));
+}
+
+static int hex4(const char *p)
+{
+	int v = 0;
+
+	for (int i = 0; i < 4; i++) {
+		int c = p[i] | 0x20;
+		v = v * 16 + (c >= 'a' ? c - 'a' + 10 : c - '0');
+	}
+	return v;
+}
+
+size_t scan_text_cut(struct slice t, size_t most)
+{
+	size_t at = 0;
+
+	if (t.len <= most)
+		return t.len;
+	while (at < t.len) {
+		size_t step = 1;
+		if (t.at[at] == '\\' && at + 1 < t.len) {
+			step = t.at[at + 1] == 'u' ? 6 : 2;
+			/* a high surrogate stays with its low one */
+			if (step == 6 && at + 12 <= t.len && (hex4(t.at + at + 2) & 0xFC00) == 0xD800 && t.at[at + 6] == '\\')
+				step = 12;
+		} else {
+			while (at + step < t.len && ((unsigned char)t.at[at + step] & 0xC0) == 0x80)
+				step++;
+		}
+		if (at + step > most)
+			break;
+		at += step;
+	}
+	return at ? at : t.len;            /* one character longer than `most`: better long than stuck */
+}

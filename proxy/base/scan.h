@@ -1,0 +1,44 @@
+/* scan.h - reads the fields of one JSON object as spans of its own bytes, without building anything.
+ *
+ * Replies of the upstream go through here once a token, and what is stored must replay without loss: a parser
+ * that builds values (jansson, used for requests) would round the numbers of logprobs, forget how text was
+ * escaped, and cost several times the rest of a chunk's way. What is not well-formed is said to be bad, and then
+ * is neither stored nor understood, only passed on; strings are checked for structure, not for UTF-8.
+ *
+ * Ownership  names and values lend the object's bytes.
+ * Limits     SCAN_DEPTH levels of nesting (RFC 8259, section 9, lets a reader set one). */
+#ifndef BASE_SCAN_H
+#define BASE_SCAN_H
+
+#include "proxy/base/buf.h"
+
+enum { SCAN_DEPTH = 256 };
+
+struct scan {
+	const char *at, *end;
+	bool bad;              /* not a well-formed object */
+	bool begun;
+};
+
+/* Looks at one object; space around it is allowed. */
+void scan_init(struct scan *s, struct slice json);
+
+/* The next field: its name without quotes, its value as written. False at the end or when bad. */
+bool scan_next(struct scan *s, struct slice *name, struct slice *value);
+
+/* After the last field: is there nothing but space behind the object? */
+bool scan_ended(const struct scan *s);
+
+/* What a value is, by its first byte. */
+static inline bool scan_is_text(struct slice v)   { return v.len >= 2 && v.at[0] == '"'; }
+static inline bool scan_is_object(struct slice v) { return v.len >= 2 && v.at[0] == '{'; }
+static inline bool scan_is_array(struct slice v)  { return v.len >= 2 && v.at[0] == '['; }
+static inline bool scan_is_true(struct slice v)   { return slice_is(v, SLICE("true")); }
+
+/* Without its quotes, brackets or braces, and the space inside them. */
+struct slice scan_inside(struct slice value);
+
+/* The longest front of the inside of a JSON string, at most `most` bytes, that cuts no character or escape in two. */
+size_t scan_text_cut(struct slice json_text, size_t most);
+
+#endif

@@ -1,0 +1,13 @@
+/* ollama.h - the reply side of the Ollama dialect (ollama_answer.c), for the table in ollama_ask.c; see dialect.h. */
+#ifndef PROXY_OLLAMA_H
+#define PROXY_OLLAMA_H
+
+#include "proxy/dialect.h"
+
+must_use enum err ollama_read_line(struct answer *answer, enum family family, struct slice line);
+bool ollama_write_line(const struct reply_style *style, struct slice pieces, size_t *at, struct buf *out, enum err *error);
+must_use enum err ollama_write_whole(const struct reply_style *style, struct slice pieces, struct buf *out);
+must_use enum err ollama_write_empty(const struct reply_style *style, struct buf *out);
+must_use enum err ollama_write_error(struct slice message, struct buf *out);
+
+#endif
