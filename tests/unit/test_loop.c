@@ -74,7 +74,7 @@ struct corpse {
 	struct mail mail;
 	struct loop *loop;
 	struct corpse *next;                 /* buried from the burial of this one */
-	bool buried, seen_alive;
+	bool buried, seen_alive, last;
 };
 
 static void bury(struct burial *b)
@@ -85,7 +85,7 @@ static void bury(struct burial *b)
 	c->buried = true;
 	if (c->next)
 		loop_bury(c->loop, &c->next->burial);
-	else
+	else if (c->last)
 		loop_stop(c->loop);
 }
 
@@ -100,7 +100,7 @@ static void ask_for_burial(struct mail *m)
 static void the_buried_live_until_the_turn_ends(void **state)
 {
 	struct loop loop;
-	struct corpse second = { .burial.bury = bury, .loop = &loop };
+	struct corpse second = { .burial.bury = bury, .loop = &loop, .last = true };
 	struct corpse first = { .burial.bury = bury, .mail.run = ask_for_burial, .loop = &loop, .next = &second };
 
 	(void)state;
