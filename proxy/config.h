@@ -77,7 +77,7 @@ struct config {
 	int argc;
 	char **argv;
 	struct config_origin origin[CONFIG_IDS];
-	bool waits_for_restart[CONFIG_IDS];
+	bool refused[CONFIG_IDS], waits_for_restart[CONFIG_IDS];
 	struct arena arena;
 	_Atomic unsigned holds;
 };
