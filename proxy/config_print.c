@@ -43,7 +43,9 @@ void config_print(FILE *out, const struct config *c)
 				continue;
 			fprintf(out, "\n# %s\n# (", o->help);
 			put_facts(out, o);
-			fprintf(out, ")\n%s = ", o->key);
+			fprintf(out, ")\n%s =", o->key);
+			if (o->kind > KIND_DIR || config_text(c, o)[0])
+				putc(' ', out);
 			config_put_value(out, c, o);
 			putc('\n', out);
 		}
