@@ -212,10 +212,12 @@ static void plain(struct slice s, struct out *o)
 static void numbers_alike(struct out *o)
 {
 	struct out made = { .len = 0 };
+	bool listed = false;
 
 	for (size_t i = 0; i < o->len;) {
 		bool opens = is_digit(o->at[i]) && (i == 0 || (!is_digit(o->at[i - 1]) && o->at[i - 1] != '.'));
 		if (!opens) {
+			listed = listed && o->at[i] == ',';
 			put(&made, o->at[i++]);
 			continue;
 		}
@@ -233,7 +235,11 @@ static void numbers_alike(struct out *o)
 			memmove(made.at + from, made.at + from + 1, made.len - from - 1);
 			made.len--;
 		}
-		if (i + 1 < o->len && (o->at[i] == '.' || o->at[i] == ',') && is_digit(o->at[i + 1])) {
+		size_t k = i + 1;
+		while (k < o->len && is_digit(o->at[k]))
+			k++;
+		bool list = i < o->len && o->at[i] == ',' && k + 1 < o->len && o->at[k] == ',' && is_digit(o->at[k + 1]);
+		if (k > i + 1 && i < o->len && (o->at[i] == '.' || (o->at[i] == ',' && !list && !listed))) {
 			size_t point = made.len;
 			put(&made, '.');
 			for (i++; i < o->len && is_digit(o->at[i]); i++)
@@ -242,6 +248,7 @@ static void numbers_alike(struct out *o)
 				while (made.len > point && (made.at[made.len - 1] == '0' || made.len - 1 == point))
 					made.len--;
 		}
+		listed = list;                                       /* 1,4,9: commas between items */
 	}
 	*o = made;
 }
@@ -270,6 +277,32 @@ static void number_alone(struct out *o)
 	}
 	if (words <= 3)
 		o->len = end;
+}
+
+/* "that 50 people got on": when a number was asked for and there is one, it is the answer. The same for a date. */
+static void asked_number(const struct asked *a, struct out *o)
+{
+	size_t from = 0, end = 0, numbers = 0, seps = 0;
+
+	if (!a->number && !a->date)
+		return;
+	for (size_t i = 0; i < o->len;) {
+		if (!is_digit(o->at[i])) {
+			i++;
+			continue;
+		}
+		numbers++;
+		from = i > 0 && o->at[i - 1] == '-' && (i == 1 || o->at[i - 2] == ' ') ? i - 1 : i;
+		for (seps = 0; i < o->len && (is_digit(o->at[i]) || (i + 1 < o->len && strchr("./:-", o->at[i]) &&
+		                                                       is_digit(o->at[i + 1]))); i++)
+			seps += !is_digit(o->at[i]);
+		end = i;
+	}
+	if (numbers != 1 || (a->date && seps != 2) || (from && is_word(o->at[from - 1])) || (end < o->len && is_word(o->at[end])) ||
+	    memchr(o->at, '\\', o->len) || memchr(o->at, '^', o->len))
+		return;
+	o->len = end - from;
+	memmove(o->at, o->at + from, o->len);
 }
 
 static void strip(struct out *o)
@@ -368,6 +401,7 @@ static bool normalise(const struct asked *a, struct slice value, struct final *o
 	strip(&o);
 	numbers_alike(&o);
 	number_alone(&o);
+	asked_number(a, &o);
 	strip(&o);
 	bool says = false;
 	for (size_t i = 0; i < o.len; i++)
@@ -471,7 +505,7 @@ static struct slice value_end(struct slice s)
 static const char *const nouns[] = { "answer", "відповідь", "відповіддю", "ответ", "ответом", "odpowiedź", "antwort",
 	"réponse", "respuesta" };
 static const char *const links[] = { ":", "is", "=", "—", "–", "-", "would be", "will be", "must be", "should be", "was",
-	"є", "така:", "буде", "это", "to", "ist", "lautet", "est", "es" };
+	"є", "така:", "буде", "это", "ist", "lautet", "est", "es" };
 
 /* After the noun: the link, and the value behind it. False if what follows is not "answer is" in any form. */
 static bool linked(struct slice text, struct slice folded, size_t at, struct slice *value)

@@ -97,9 +97,9 @@ bool line_is_heading(struct slice line)
 static const struct { const char *word, *with; } statements[] = {
 	{ "def ", "(" }, { "return ", "" }, { "for ", ":({" }, { "if ", ":({" }, { "elif ", ":" }, { "else:", "" },
 	{ "while ", ":({" }, { "import ", "" }, { "from ", "" }, { "class ", ":{" }, { "try:", "" }, { "except", ":" },
-	{ "with ", ":" }, { "assert ", "" }, { "print(", "" }, { "#include", "" }, { "function ", "(" }, { "const ", "=" },
+	{ "with ", ":" }, { "assert ", "" }, { "#include", "" }, { "function ", "(" }, { "const ", "=" },
 	{ "let ", "=" }, { "var ", "=" }, { "public ", "({;" }, { "private ", "({;" }, { "static ", "({;=" }, { "int ", "=;(" },
-	{ "SELECT ", "" }, { "@", "" }, { "//", "" }, { "yield ", "" }, { "raise ", "" },
+	{ "SELECT ", "" }, { "@", "" }, { "//", "" }, { "yield ", "" }, { "print(", "" }, { "raise ", "" },
 };
 
 bool line_is_code(struct slice line)
@@ -110,7 +110,8 @@ bool line_is_code(struct slice line)
 	if (s.len == 0)
 		return false;
 	char last = s.at[s.len - 1];
-	if (last == ';' || last == '{' || last == '}')
+	if (last == ';' || last == '{' || last == '}' || slice_is(s, SLICE("pass")) || slice_is(s, SLICE("return")) ||
+	    slice_is(s, SLICE("break")))
 		return true;
 	for (unsigned i = 0; i < sizeof statements / sizeof *statements; i++) {
 		size_t len = strlen(statements[i].word);
