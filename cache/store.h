@@ -77,7 +77,7 @@ struct store_row {                            /* one stored entry, for listing; 
 /* Walks stored entries in a fixed order, a bounded piece at a time, without holding up the loop. */
 struct store_walk {
 	char after[128];                      /* in: cursor, "" from the start; out: cursor to go on from, "" at the end */
-	size_t limit;                         /* rows wanted at most */
+	size_t limit;                         /* rows wanted, or removed, at most; 0: as many as the store gives at once */
 	bool (*wants)(struct store_walk *, const struct store_row *);   /* any thread; NULL: all */
 	bool remove;                          /* drop what is wanted; row() is not called then */
 	void (*row)(struct store_walk *, const struct store_row *);     /* on the loop */
@@ -95,7 +95,8 @@ struct store_ops {
 	void (*detach)(struct store_link *);
 	enum store_news (*get)(struct store_link *, struct store_get *);
 	void (*cancel)(struct store_link *, struct store_get *);
-	/* Copies what it needs. done may be NULL; stored false: it will not be there. */
+	/* Copies what it needs. done may be NULL; stored false: it will not be there. (Only when there is no memory
+	 * even for that news, done(false) comes before put, drop or walk returns.) */
 	void (*put)(struct store_link *, const struct store_item *, void (*done)(void *arg, bool stored), void *arg);
 	void (*drop)(struct store_link *, const uint8_t key[KEY_BYTES], void (*done)(void *arg, bool was_there), void *arg);
 	void (*walk)(struct store_link *, struct store_walk *);
