@@ -44,8 +44,9 @@ struct lexicon_options {
 };
 
 /* Takes up to half a second (dictionaries): never on a request's path. A dictionary that is not there is no
- * error (see lexicon_notes()). NULL with a sentence in why: an unknown language, a file that cannot be read or
- * understood, no memory. */
+ * error (see lexicon_notes()). A language without lists or a
+ * stemmer is none either: its words are compared as written. NULL with a sentence in why: a file that cannot be
+ * read or understood, a language that is not two or three small letters, no memory. */
 struct lexicon *lexicon_open(const struct lexicon_options *o, char *why, size_t len);
 void lexicon_close(struct lexicon *l);
 
@@ -65,7 +66,7 @@ enum words_class {                            /* what is asked for */
 	CLASS_PLAIN,                          /* no question word: a request, a yes/no question */
 	CLASS_LIST,                           /* what, which, how many */
 	CLASS_HOW, CLASS_YES_NO,
-	CLASS_WHEN, CLASS_WHERE, CLASS_WHO, CLASS_WHY,
+	CLASS_WHEN, CLASS_WHERE, CLASS_WHERE_FROM, CLASS_WHO, CLASS_WHOM, CLASS_WHOSE, CLASS_WHY,
 	CLASS_HOW_LONG, CLASS_HOW_OLD, CLASS_HOW_FAR, CLASS_HOW_OFTEN,
 	WORDS_CLASSES
 };
@@ -78,8 +79,9 @@ enum word_flag {
 	WORD_SOFT = 16,                       /* not written but meant: from an alias */
 	WORD_WEAK = 32,                       /* says little: good, kind, use */
 	WORD_KNOWN = 64,                      /* in a dictionary or a list */
-	WORD_REPEAT = 128,                    /* an earlier word of the same question has the same terms */
-	WORD_FLAGS = 255
+	WORD_REPEAT = 128,                    /* another word of the same question has the same terms and counts */
+	WORD_NEGATED = 256,                   /* right after a negator */
+	WORD_FLAGS = 511
 };
 
 enum word_role {
@@ -91,15 +93,17 @@ struct word {
 	struct slice text;                    /* folded; at most WORD_TEXT_MAX bytes, cut at a character */
 	const uint64_t *terms;                /* sorted; 1 to WORD_TERMS_MAX */
 	uint8_t n_terms;
-	uint8_t flags;
 	uint8_t role;                         /* given by the preposition before it */
+	uint16_t flags;
+	uint8_t alias;                        /* soft words with the same number come from one alias; 0: none */
 	uint16_t contrast;                    /* 0: none; else the words with contrast ^ 1 mean the opposite */
 };
 enum { WORD_TEXT_MAX = 96 };
 
 struct words {
 	enum words_skip skip;
-	enum words_class class;
+	enum words_class class;               /* of the first question word */
+	unsigned classes;                     /* all of them: bits 1 << class */
 	unsigned negators;
 	bool choice;                          /* "between", "vs", "or": the order of what it names says nothing */
 	uint64_t quoted;                      /* hash of all quoted text; 0: none */

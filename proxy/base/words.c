@@ -1,0 +1,626 @@
+/* words.c - the reading of a question; see words.h. Tokens come from words_text.c, lemmas from words_stem.c, what
+ * is known beforehand from words_lists.c.
+ *
+ * A question is read from left to right; for each token the first that applies: quoted (kept as it is), a negator
+ * (counted), a number (kept), an alias (its long form is meant), part of a question phrase (gives the class), a
+ * preposition (gives the next word its role), a stop-word (dropped), a word. */
+#include "proxy/base/words_inner.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+const char *const words_skip_name[WORDS_SKIPS] = {
+	[WORDS_FIT] = "", "empty", "long", "broken", "memory", "code", "follow-up", "volatile",
+};
+
+const char *const words_class_name[WORDS_CLASSES] = {
+	[CLASS_PLAIN] = "plain", "list", "how", "yes-no", "when", "where", "where-from", "who", "whom", "whose", "why",
+	"how-long", "how-old", "how-far", "how-often",
+};
+
+/* What the rules in these files make of a text is part of what a stored analysis means. */
+#define RULES_VERSION 1
+
+/* --- lexicon ------------------------------------------------------------------------------------------ */
+
+static bool add_language(struct lexicon *l, struct slice code, const struct lexicon_options *o, char *why, size_t len)
+{
+	struct language *g = &l->language[l->n_languages];
+	const struct language_info *i;
+
+	if (l->n_languages == LANGUAGES_MAX || code.len < 2 || code.len > 3) {
+		snprintf(why, len, "languages: at most %d codes of two or three letters, not '%.*s'", LANGUAGES_MAX,
+			(int)(code.len < 20 ? code.len : 20), code.at);
+		return false;
+	}
+	for (size_t k = 0; k < code.len; k++) {
+		if (code.at[k] < 'a' || code.at[k] > 'z') {
+			snprintf(why, len, "languages: '%.*s' is not a language's code", (int)code.len, code.at);
+			return false;
+		}
+	}
+	memcpy(g->code, code.at, code.len);
+	for (size_t k = 0; k < l->n_languages; k++)
+		if (!strcmp(l->language[k].code, g->code))
+			return true;                  /* named twice: counted once */
+	for (i = language_info; i->code && strcmp(i->code, g->code); i++)
+		;
+	g->info = i->code ? i : NULL;
+	l->mark = l->mark * 31 + text_hash(code);
+	if (!stems_add(l->stems, g, o->dictionaries, &l->notes, &l->mark)) {
+		snprintf(why, len, "out of memory");
+		return false;
+	}
+	l->n_languages++;
+	return lists_load(l, g, o->stopwords, why, len);
+}
+
+struct lexicon *lexicon_open(const struct lexicon_options *o, char *why, size_t len)
+{
+	struct slice rest = slice_text(o->languages ? o->languages : "uk,en"), code;
+	struct lexicon *l = calloc(1, sizeof *l);
+	UErrorCode e = U_ZERO_ERROR;
+
+	if (!l) {
+		snprintf(why, len, "out of memory");
+		return NULL;
+	}
+	buf_init(&l->notes, 16 << 10);
+	l->mark = RULES_VERSION;
+	l->fold = unorm2_getNFKCCasefoldInstance(&e);
+	l->model = ubrk_open(UBRK_WORD, "", NULL, 0, &e);
+	if (U_FAILURE(e)) {
+		snprintf(why, len, "ICU has no data: %s", u_errorName(e));
+		goto failed;
+	}
+	l->stems = stems_open(l->fold);
+	if (!l->stems) {
+		snprintf(why, len, "out of memory");
+		goto failed;
+	}
+	while (slice_next(&rest, ',', &code))
+		if (code.len && !add_language(l, code, o, why, len))
+			goto failed;
+	if (!aliases_load(l, o->aliases, why, len))
+		goto failed;
+	if (buf_add(&l->notes, "", 1)) {
+		snprintf(why, len, "out of memory");
+		goto failed;
+	}
+	return l;
+failed:
+	lexicon_close(l);
+	return NULL;
+}
+
+void lexicon_close(struct lexicon *l)
+{
+	if (!l)
+		return;
+	for (size_t i = 0; i < l->n_languages; i++) {
+		map_fini(&l->language[i].forms);
+		map_fini(&l->language[i].lemmas);
+	}
+	if (l->n_languages < LANGUAGES_MAX) {         /* one that failed half-way */
+		map_fini(&l->language[l->n_languages].forms);
+		map_fini(&l->language[l->n_languages].lemmas);
+	}
+	aliases_fini(l);
+	stems_close(l->stems);
+	if (l->model)
+		ubrk_close(l->model);
+	buf_fini(&l->notes);
+	free(l);
+}
+
+const char *lexicon_notes(const struct lexicon *l)
+{
+	return l->notes.at;
+}
+
+uint64_t words_mark(const struct lexicon *l)
+{
+	return l->mark;
+}
+
+/* --- languages and terms ------------------------------------------------------------------------------ */
+
+static bool has_letter_of(struct slice word, const char *letters)
+{
+	for (size_t i = 0; i < word.len;) {
+		size_t n = 1;
+
+		while (i + n < word.len && (word.at[i + n] & 0xc0) == 0x80)
+			n++;
+		if (n > 1 && memmem(letters, strlen(letters), word.at + i, n))
+			return true;
+		i += n;
+	}
+	return false;
+}
+
+/* The language with the most words in its lists or letters of its own wins; the first configured one if none has. */
+void languages_of(const struct lexicon *l, const struct token *token, size_t n, const struct language *of[SCRIPTS])
+{
+	unsigned best[SCRIPTS] = { 0 }, rivals[SCRIPTS] = { 0 };
+
+	memset(of, 0, SCRIPTS * sizeof *of);
+	for (size_t i = 0; i < l->n_languages; i++) {
+		enum script script = l->language[i].info ? l->language[i].info->script : SCRIPT_OTHER;
+
+		if (!of[script])
+			of[script] = &l->language[i];
+		rivals[script]++;
+	}
+	of[SCRIPT_OTHER] = NULL;
+	for (size_t i = 0; i < l->n_languages; i++) {
+		const struct language *g = &l->language[i];
+		enum script script = g->info ? g->info->script : SCRIPT_OTHER;
+		unsigned score = 0;
+
+		if (script == SCRIPT_OTHER || rivals[script] < 2)
+			continue;
+		for (size_t k = 0; k < n; k++) {
+			const struct listed *listed;
+
+			if (token[k].script != script)
+				continue;
+			listed = map_find(&g->forms, text_hash(token[k].text));
+			score += listed && (listed->bits || listed->class || listed->role) ? 2 : 0;
+			score += has_letter_of(token[k].text, g->info->letters) ? 3 : 0;
+		}
+		if (score > best[script]) {
+			best[script] = score;
+			of[script] = g;
+		}
+	}
+}
+
+size_t terms_of(const struct lexicon *l, const struct language *g, struct slice folded, bool capitals,
+	uint64_t term[WORD_TERMS_MAX], bool *known, struct listed *listed)
+{
+	size_t n = stems_of(l->stems, g, folded, capitals, term, known), kept = 0;
+
+	*listed = (struct listed){ 0 };
+	for (size_t i = 0; i < n; i++) {
+		const struct listed *it = g ? map_find(&g->lemmas, term[i]) : NULL;
+		uint64_t t = it && it->same ? it->same : term[i];
+		size_t at;
+
+		if (it) {
+			listed->bits |= it->bits;
+			if (it->contrast)
+				listed->contrast = it->contrast;
+		}
+		for (at = 0; at < kept && term[at] < t; at++)
+			;
+		if (at < kept && term[at] == t)
+			continue;
+		memmove(term + at + 1, term + at, (kept - at) * sizeof *term);
+		term[at] = t;
+		kept++;
+	}
+	return kept;
+}
+
+bool word_matches(const struct word *a, const struct word *b)
+{
+	size_t i = 0, j = 0;
+
+	while (i < a->n_terms && j < b->n_terms) {
+		if (a->terms[i] == b->terms[j])
+			return true;
+		if (a->terms[i] < b->terms[j])
+			i++;
+		else
+			j++;
+	}
+	return false;
+}
+
+/* --- reading ------------------------------------------------------------------------------------------ */
+
+enum { TOKENS_MAX = WORDS_TOKENS_MAX + WORDS_TOKENS_MAX / 2 };   /* signs and operators are tokens too */
+
+struct reader {
+	const struct lexicon *l;
+	struct arena *arena;
+	struct words *w;
+	const struct language *of[SCRIPTS];
+	struct token token[TOKENS_MAX];
+	size_t n, n_terms;
+	bool capitals_say, names_say;         /* does writing in capitals, or with one, mean anything here? */
+	uint8_t role, aliases;
+	bool negated;                         /* the next word is */
+	unsigned strong;                      /* words so far that say something */
+	bool follows, points;                 /* he, she; it, this: before anything they could stand for */
+};
+
+static const struct listed nothing;
+
+static const struct language *language_at(const struct reader *r, const struct token *t)
+{
+	return r->of[t->script];
+}
+
+static const struct listed *form_of(const struct reader *r, const struct token *t)
+{
+	const struct language *g = language_at(r, t);
+	const struct listed *it = g ? map_find(&g->forms, text_hash(t->text)) : NULL;
+
+	return it ? it : &nothing;
+}
+
+/* What stands at token i, as a phrase of at most three words, and its length. */
+static const struct listed *phrase_at(const struct reader *r, size_t i, size_t *len)
+{
+	const struct language *g = language_at(r, &r->token[i]);
+	char text[256];
+
+	for (size_t n = 3; g && n > 1; n--) {
+		const struct listed *it;
+		size_t at = 0, k;
+
+		for (k = 0; k < n && i + k < r->n; k++) {
+			struct slice s = r->token[i + k].text;
+
+			if (at + s.len + 1 > sizeof text || r->token[i + k].flags & TOKEN_QUOTED)
+				break;
+			if (k)
+				text[at++] = ' ';
+			memcpy(text + at, s.at, s.len);
+			at += s.len;
+		}
+		it = k == n ? map_find(&g->forms, text_hash(slice_of(text, at))) : NULL;
+		if (it && (it->class || it->bits & LIST_OPENER)) {
+			*len = n;
+			return it;
+		}
+	}
+	*len = 1;
+	return form_of(r, &r->token[i]);
+}
+
+/* A word that counts once: of two with the same terms the heavier one stays, so that "ХДУ (Херсонський …)" has the
+ * written words, not the meant ones. */
+static void mark_repeat(struct words *w, struct word *word)
+{
+	for (size_t i = 0; i + 1 < w->n; i++) {
+		struct word *old = &w->word[i];
+
+		if (old->flags & WORD_REPEAT || !word_matches(old, word))
+			continue;
+		if (word_weight(word) > word_weight(old)) {
+			old->flags |= WORD_REPEAT;
+		} else {
+			word->flags |= WORD_REPEAT;
+			return;
+		}
+	}
+}
+
+static struct word *new_word(struct reader *r, size_t n_terms)
+{
+	struct words *w = r->w;
+	struct word *word;
+
+	if (w->n == WORDS_MAX || r->n_terms + n_terms > WORDS_TERMS_MAX) {
+		w->skip = WORDS_LONG;
+		return NULL;
+	}
+	word = &w->word[w->n++];
+	word->n_terms = (uint8_t)n_terms;
+	r->n_terms += n_terms;
+	word->role = r->role;
+	r->role = ROLE_NONE;
+	if (r->negated)
+		word->flags |= WORD_NEGATED;
+	r->negated = false;
+	return word;
+}
+
+static struct slice short_text(struct slice s)
+{
+	if (s.len > WORD_TEXT_MAX)
+		for (s.len = WORD_TEXT_MAX; (s.at[s.len] & 0xc0) == 0x80; s.len--)
+			;
+	return s;
+}
+
+static void add_word(struct reader *r, const struct token *t, uint16_t flags, const struct listed *form)
+{
+	uint64_t term[WORD_TERMS_MAX], *kept;
+	struct listed lemma = { 0 };
+	struct word *word;
+	bool known = true;
+	size_t n = 1;
+
+	/* What is quoted is meant as it is written. */
+	if (flags & (WORD_NUMBER | WORD_QUOTED) || t->flags & TOKEN_SYMBOL)
+		term[0] = text_hash(t->text);
+	if (!(flags & WORD_NUMBER) && !(t->flags & TOKEN_SYMBOL))
+		n = terms_of(r->l, language_at(r, t), t->text, t->flags & TOKEN_CAPITALS, term, &known, &lemma);
+	word = new_word(r, n);
+	kept = word ? arena_alloc(r->arena, n * sizeof *kept) : NULL;
+	if (!kept)
+		return;
+	memcpy(kept, term, n * sizeof *kept);
+	word->terms = kept;
+	word->text = short_text(t->text);
+	word->contrast = form->contrast ? form->contrast : lemma.contrast;
+	if ((form->bits | lemma.bits) & LIST_VOLATILE && r->w->skip == WORDS_FIT)
+		r->w->skip = WORDS_VOLATILE;
+	word->flags |= flags | (known || form->bits ? WORD_KNOWN : 0);
+	if ((form->bits | lemma.bits) & LIST_WEAK && !(form->bits & LIST_KEEP)
+	    && !(flags & (WORD_NUMBER | WORD_QUOTED | WORD_NAME | WORD_CAPS)))
+		word->flags |= WORD_WEAK;
+	else
+		r->strong++;
+	mark_repeat(r->w, word);
+}
+
+static void add_alias(struct reader *r, const struct alias *x)
+{
+	r->aliases++;
+	for (size_t i = 0; i < x->n_words; i++) {
+		const struct word *from = &x->word[i];
+		struct word *word = new_word(r, from->n_terms);
+		uint64_t *kept = word ? arena_alloc(r->arena, from->n_terms * sizeof *kept) : NULL;
+
+		if (!kept)
+			return;
+		memcpy(kept, from->terms, from->n_terms * sizeof *kept);
+		word->terms = kept;
+		word->text = arena_slice(r->arena, from->text);
+		word->flags |= from->flags;
+		word->alias = r->aliases;
+		mark_repeat(r->w, word);
+	}
+	r->strong++;
+}
+
+/* Capitals mean nothing where all is written so, nor a capital where all words or all nouns have one. */
+static void judge_capitals(struct reader *r)
+{
+	unsigned words = 0, in_capitals = 0, later = 0, with_capital = 0;
+
+	for (size_t i = 0; i < r->n; i++) {
+		const struct token *t = &r->token[i];
+
+		if (t->script == SCRIPT_OTHER || t->text.len < 2)
+			continue;
+		words++;
+		in_capitals += (t->flags & TOKEN_CAPITALS) != 0;
+		if (!(t->flags & TOKEN_FIRST) && t->text.len >= 4) {
+			later++;
+			with_capital += (t->flags & TOKEN_CAPITAL) != 0;
+		}
+	}
+	r->capitals_say = in_capitals * 2 <= words || words < 3;
+	r->names_say = r->capitals_say && !(later >= 4 && with_capital == later);
+}
+
+static uint16_t flags_of(const struct reader *r, const struct token *t, const struct listed *form)
+{
+	const struct language *g = language_at(r, t);
+	uint16_t flags = 0;
+
+	if (t->flags & TOKEN_NUMBER)
+		flags |= WORD_NUMBER;
+	if (t->flags & TOKEN_QUOTED)
+		flags |= WORD_QUOTED;
+	if (r->capitals_say && t->flags & TOKEN_CAPITALS)
+		flags |= WORD_CAPS;
+	if (r->names_say && t->flags & TOKEN_CAPITAL && !(t->flags & TOKEN_FIRST) && !(form->bits & LIST_POLITE)
+	    && !(g && g->info && g->info->capital_nouns))
+		flags |= WORD_NAME;
+	return flags;
+}
+
+/* What languages join on to a word with an apostrophe: what's, they'll, didn't; l'eau, dell'arte. */
+static void strip_clitics(struct reader *r, struct token *t)
+{
+	static const char *const suffix[] = { "'s", "'ll", "'re", "'ve", "'d", "'m" };
+	const struct language *g = language_at(r, t);
+	const char *quote = t->script == SCRIPT_LATIN ? memchr(t->text.at, '\'', t->text.len) : NULL;
+	size_t before = quote ? (size_t)(quote - t->text.at) : 0, after = t->text.len - before;
+
+	if (!quote || form_of(r, t) != &nothing)
+		return;
+	if (after == 2 && before > 2 && quote[-1] == 'n' && quote[1] == 't') {
+		r->w->negators++;
+		t->text.len = before - 1;
+		return;
+	}
+	for (size_t i = 0; i < sizeof suffix / sizeof *suffix; i++) {
+		if (slice_is(slice_of(quote, after), slice_text(suffix[i]))) {
+			t->text.len = before;
+			return;
+		}
+	}
+	if (g && g->info && g->info->elides && before && after > 1) {
+		const struct listed *head = map_find(&g->forms, text_hash(slice_of(t->text.at, before + 1)));
+
+		if (head && head->bits & LIST_NEGATOR)
+			r->w->negators++;
+		t->text = slice_of(quote + 1, after - 1);
+	}
+}
+
+/* "what year" asks for a time. Small words may stand between: в якому саме році. */
+static bool asks_for_time(const struct reader *r, size_t i, size_t *len)
+{
+	for (size_t k = i + *len; k < r->n && k < i + *len + 2; k++) {
+		const struct listed *it = form_of(r, &r->token[k]);
+
+		if (it->bits & LIST_TIME) {
+			*len = k - i + 1;
+			return true;
+		}
+		if (!(it->bits & LIST_STOP))
+			break;
+	}
+	return false;
+}
+
+static void set_class(struct reader *r, enum words_class class)
+{
+	struct words *w = r->w;
+
+	if (!w->classes)
+		w->class = class;
+	w->classes |= 1u << class;
+}
+
+/* Reads what starts at token i; returns how many tokens that was. */
+static size_t read_token(struct reader *r, size_t i)
+{
+	struct token *t = &r->token[i];
+	struct words *w = r->w;
+	const struct listed *form, *phrase;
+	const struct alias *alias;
+	uint16_t flags;
+	size_t len;
+
+	if (t->flags & TOKEN_QUOTED) {
+		w->quoted = (w->quoted << 7 | w->quoted >> 57) ^ text_hash(t->text);
+		add_word(r, t, flags_of(r, t, &nothing), &nothing);
+		return 1;
+	}
+	strip_clitics(r, t);
+	form = form_of(r, t);
+	flags = flags_of(r, t, form);
+	if (form->bits & LIST_NEGATOR) {
+		w->negators++;
+		r->negated = form->bits & LIST_DIRECT;
+		if (form->role)
+			r->role = form->role;
+		return 1;
+	}
+	if (t->flags & (TOKEN_NUMBER | TOKEN_SYMBOL)) {
+		add_word(r, t, flags, form);
+		return 1;
+	}
+	alias = alias_at(r->l, t, r->n - i);
+	if (alias && (!alias->capitals || t->flags & TOKEN_CAPITALS || !(form->bits & LIST_STOP))) {
+		add_alias(r, alias);
+		return alias->n_key;
+	}
+	if (flags & (WORD_CAPS | WORD_NAME)) {
+		add_word(r, t, flags, form);
+		return 1;
+	}
+	phrase = phrase_at(r, i, &len);
+	if (phrase->class) {
+		r->role = ROLE_NONE;                  /* "in which …": of the question, not of what comes next */
+		if (phrase->class == CLASS_LIST && !(phrase->bits & LIST_TELLING) && asks_for_time(r, i, &len))
+			set_class(r, CLASS_WHEN);
+		else
+			set_class(r, phrase->class);
+		return len;
+	}
+	if (i == 0 && phrase->bits & LIST_OPENER)
+		r->points = true;
+	if (r->strong == 0) {
+		r->follows |= (form->bits & LIST_FOLLOW) != 0;
+		r->points |= (form->bits & LIST_POINTING) != 0;
+	}
+	if (form->role)
+		r->role = form->role;
+	if (form->bits & LIST_CHOICE)
+		w->choice = true;
+	if (form->bits & LIST_VOLATILE && w->skip == WORDS_FIT)
+		w->skip = WORDS_VOLATILE;
+	if (form->bits & LIST_KEEP || (form->bits & LIST_KEEP_LAST && t->flags & TOKEN_LAST && i > 0)
+	    || !(form->bits & LIST_STOP)) {
+		uint8_t role = form->role;
+
+		if (role)
+			r->role = ROLE_NONE;          /* it gives the role, it does not take it */
+		add_word(r, t, flags, form);
+		r->role = role;
+	}
+	return 1;
+}
+
+/* Signs of a program in the question. One of the first kind is enough, of the second it takes two. */
+static bool is_code(struct slice s)
+{
+	static const char *const sure[] = { "```", "#include", "</", "();", "){", ") {", "=> {", "#!/" };
+	static const char *const likely[] = { ";\n", "{", "}", "()", "=>", "->", "==", "!=", "&&", "||", "/>", "::", "+=", "$(",
+		"\\n", "[0]", "[i]", "def ", "var ", "const ", "return ", "import " };
+	unsigned n = 0;
+
+	for (size_t i = 0; i < sizeof sure / sizeof *sure; i++)
+		if (memmem(s.at, s.len, sure[i], strlen(sure[i])))
+			return true;
+	for (size_t i = 0; i < sizeof likely / sizeof *likely; i++)
+		n += memmem(s.at, s.len, likely[i], strlen(likely[i])) != NULL;
+	return n >= 2;
+}
+
+static enum words_skip read_tokens(struct reader *r, struct slice text)
+{
+	enum words_skip skip = WORDS_FIT;
+	struct token one;
+	struct text t;
+	enum err e = text_open(&t, r->l->model, text, true);
+	size_t words = 0;
+
+	if (e)
+		return e == ERR_CORRUPT ? WORDS_BROKEN : WORDS_MEMORY;
+	while (skip == WORDS_FIT && text_next(&t, &one)) {
+		words += one.script != SCRIPT_OTHER || !(one.flags & (TOKEN_SYMBOL | TOKEN_NUMBER));
+		if (words > WORDS_TOKENS_MAX || r->n == TOKENS_MAX) {
+			skip = WORDS_LONG;
+			break;
+		}
+		one.text = arena_slice(r->arena, one.text);
+		r->token[r->n++] = one;
+		if (r->arena->full)
+			skip = WORDS_MEMORY;
+	}
+	text_close(&t);
+	return skip;
+}
+
+struct words *words_of(const struct lexicon *l, struct slice text, struct arena *a)
+{
+	struct words *w = arena_alloc(a, sizeof *w);
+	struct reader *r;
+	bool code;
+
+	if (!w)
+		return NULL;
+	if (text.len > WORDS_BYTES_MAX) {
+		w->skip = WORDS_LONG;
+		return w;
+	}
+	r = arena_alloc(a, sizeof *r);
+	w->word = arena_alloc(a, WORDS_MAX * sizeof *w->word);
+	if (!r || !w->word) {
+		w->skip = WORDS_MEMORY;
+		return w;
+	}
+	*r = (struct reader){ .l = l, .arena = a, .w = w };
+	code = text.len && is_code(text);
+	w->skip = read_tokens(r, text);
+	if (w->skip)
+		return w;
+	languages_of(l, r->token, r->n, r->of);
+	judge_capitals(r);
+	for (size_t i = 0; i < r->n && w->skip != WORDS_LONG;)
+		i += read_token(r, i);
+	if (a->full || w->skip == WORDS_LONG) {
+		w->skip = a->full ? WORDS_MEMORY : WORDS_LONG;
+		w->n = 0;
+		return w;
+	}
+	if (w->n == 0)
+		w->skip = WORDS_EMPTY;
+	else if (code)
+		w->skip = WORDS_CODE;
+	else if (r->follows || (r->points && r->strong <= 2))
+		w->skip = WORDS_FOLLOW_UP;
+	return w;
+}
