@@ -1,5 +1,5 @@
 /* fake_ollama.c - an upstream for tests: speaks as a recorded Ollama does, in exact bytes, and misbehaves when
- * asked. One program of one file for the compiler; its parts are in tests/fake/, its manual is tests/fake/README.md. */
+ * asked. Its parts are in tests/fake/, its manual is tests/fake/README.md. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -9,13 +9,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "fake/api.c"
-#include "fake/control.c"
-#include "fake/gen.c"
-#include "fake/net.c"
-#include "fake/play.c"
-#include "fake/text.c"
-#include "fake/v1.c"
+#include "tests/fake/fake.h"
+
 
 static void on_stop(int sig)
 {

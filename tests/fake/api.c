@@ -6,7 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "fake.h"
+#include "tests/fake/fake.h"
 
 static const char json_utf8[] = "application/json; charset=utf-8";
 

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "fake.h"
+#include "tests/fake/fake.h"
 
 enum { LOG_BODY_MAX = 64 << 10 };
 

@@ -9,7 +9,7 @@
 #include <strings.h>
 #include <time.h>
 
-#include "fake.h"
+#include "tests/fake/fake.h"
 
 enum { OUT_PAUSE = 256 << 10, TURN_PIECES = 64, CONTEXT_MAX = 4096, AT_EVERY = -1, AT_DONE = -2 };
 

@@ -15,7 +15,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "fake.h"
+#include "tests/fake/fake.h"
 
 enum { HEAD_MAX = 1 << 20, READ_BYTES = 64 << 10, IN_HELD_MAX = 256 << 10, OUT_HELD_MAX = 256 << 10, LISTENERS_MAX = 4 };
 

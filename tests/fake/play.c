@@ -6,7 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "fake.h"
+#include "tests/fake/fake.h"
 
 struct recording {
 	char *name, *method, *target, *body;

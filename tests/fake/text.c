@@ -5,7 +5,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "fake.h"
+#include "tests/fake/fake.h"
 
 void *must(void *p)
 {

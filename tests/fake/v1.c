@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fake.h"
+#include "tests/fake/fake.h"
 
 static void v1_error(struct req *r, int status, bool charset, const char *format, ...) __attribute__((format(printf, 4, 5)));
 static void v1_error(struct req *r, int status, bool charset, const char *format, ...)
