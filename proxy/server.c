@@ -1,0 +1,521 @@
+/* server.c - connections and requests; see server.h. Replies are in server_reply.c, deadlines in server_clock.c. */
+#include "proxy/server_private.h"
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "proxy/base/log.h"
+
+enum { ACCEPTS_A_TURN = 64, EVENTS_A_TURN = 128, RUNS_A_TURN = 8, ROUNDS_A_TURN = 16 };
+
+/* ---- running MHD ---- */
+
+void server_kick(struct server *s, unsigned daemon)
+{
+	s->dirty |= 1u << daemon;
+}
+
+static void run_daemon(struct server *s, unsigned i)
+{
+	MHD_UNSIGNED_LONG_LONG wait;
+
+	for (int n = 0; n < RUNS_A_TURN; n++) {
+		MHD_run(s->daemon[i]);
+		if (MHD_get_timeout(s->daemon[i], &wait) != MHD_YES || wait > 0)
+			break;
+	}
+}
+
+/* Everything this turn has asked for: daemons to run, bytes to send, owners to tell. Callbacks may ask for more. */
+void server_turn(struct server *s)
+{
+	for (int round = 0; round < ROUNDS_A_TURN && (s->dirty || s->to_flush || s->to_tell); round++) {
+		unsigned dirty = s->dirty;
+		s->dirty = 0;
+		for (unsigned i = 0; dirty; i++, dirty >>= 1)
+			if (dirty & 1)
+				run_daemon(s, i);
+		server_flush_all(s);
+		server_tell_all(s);
+	}
+}
+
+static void on_daemon_ready(uv_poll_t *poll, int status, int events)
+{
+	struct server *s = poll->data;
+
+	(void)status, (void)events;
+	run_daemon(s, (unsigned)(poll - s->poll));
+	server_turn(s);
+}
+
+/* ---- the client's socket, while MHD sleeps ---- */
+
+void conn_watch(struct conn *c, uint32_t events)
+{
+	struct epoll_event e = { .events = events | EPOLLRDHUP | EPOLLET, .data.ptr = c };
+
+	if (c->watched == events + 1)
+		return;
+	epoll_ctl(c->server->watch_fd, c->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, c->fd, &e);
+	c->watched = events + 1;
+}
+
+void conn_unwatch(struct conn *c)
+{
+	if (c->watched)
+		epoll_ctl(c->server->watch_fd, EPOLL_CTL_DEL, c->fd, NULL);
+	c->watched = 0;
+}
+
+static void on_watched(uv_poll_t *poll, int status, int events)
+{
+	struct server *s = poll->data;
+	struct epoll_event e[EVENTS_A_TURN];
+
+	(void)status, (void)events;
+	int n = epoll_wait(s->watch_fd, e, EVENTS_A_TURN, 0);
+	for (int i = 0; i < n; i++) {
+		struct conn *c = e[i].data.ptr;
+		struct request_private *r = c->request;
+		if (!r)
+			continue;
+		if (e[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+			request_gone(r, ERR_CLIENT_GONE);
+		else if (e[i].events & EPOLLOUT)
+			request_flush_now(r);
+	}
+	server_turn(s);
+}
+
+/* ---- a connection's life ---- */
+
+static void peer_text(const struct sockaddr_storage *a, char text[PEER_TEXT_MAX])
+{
+	char host[INET6_ADDRSTRLEN] = "";
+
+	if (a->ss_family == AF_INET) {
+		const struct sockaddr_in *in = (const struct sockaddr_in *)a;
+		inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
+		snprintf(text, PEER_TEXT_MAX, "%s:%u", host, ntohs(in->sin_port));
+	} else if (a->ss_family == AF_INET6) {
+		const struct sockaddr_in6 *in = (const struct sockaddr_in6 *)a;
+		inet_ntop(AF_INET6, &in->sin6_addr, host, sizeof host);
+		snprintf(text, PEER_TEXT_MAX, "[%s]:%u", host, ntohs(in->sin6_port));
+	} else {
+		snprintf(text, PEER_TEXT_MAX, "unix");
+	}
+}
+
+static bool is_loopback(const struct sockaddr_storage *a)
+{
+	if (a->ss_family == AF_INET)
+		return ntohl(((const struct sockaddr_in *)a)->sin_addr.s_addr) >> 24 == 127;
+	if (a->ss_family != AF_INET6)
+		return false;
+	const struct in6_addr *in = &((const struct sockaddr_in6 *)a)->sin6_addr;
+	return IN6_IS_ADDR_LOOPBACK(in) || (IN6_IS_ADDR_V4MAPPED(in) && in->s6_addr[12] == 127);
+}
+
+/* One connection more than allowed: it is told so in its own language and closed, without going through MHD. */
+static void refuse(struct server *s, int fd)
+{
+	static const char reply[] =
+		"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json; charset=utf-8\r\nRetry-After: 1\r\n"
+		"Connection: close\r\nContent-Length: %zu\r\n\r\n{\"error\":\"%s\"}";
+	char text[512];
+	int len = snprintf(text, sizeof text, reply, strlen(err_info[ERR_FULL].text) + 12, err_info[ERR_FULL].text);
+
+	if (send(fd, text, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		log_line(LOG_DEBUG, "server", "a refused client did not take its 503");
+	shutdown(fd, SHUT_WR);
+	/* closing with its request unread would reset the connection before the client has read the reply */
+	if (s->lingering[s->linger_at])
+		close(s->lingering[s->linger_at]);
+	s->lingering[s->linger_at] = fd;
+	s->linger_at = (s->linger_at + 1) % SERVER_LINGER;
+	server_clock_linger(s);
+}
+
+static void accept_one(struct server *s, int fd, const struct sockaddr_storage *peer, socklen_t len, bool is_admin)
+{
+	struct sockaddr_storage own = { 0 };
+	socklen_t own_len = sizeof own;
+	unsigned i = s->next_daemon++ % SERVER_DAEMONS;
+
+	if (atomic_fetch_add(s->o.connections, 1) >= s->o.max_connections) {
+		atomic_fetch_sub(s->o.connections, 1);
+		refuse(s, fd);
+		return;
+	}
+	getsockname(fd, (struct sockaddr *)&own, &own_len);
+	if (peer->ss_family != AF_UNIX)
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
+	s->accepting = &(struct accepting){ .fd = fd, .peer = peer, .to_loopback = is_loopback(&own), .is_admin = is_admin,
+	                                    .daemon = i };
+	if (MHD_add_connection(s->daemon[i], fd, (const struct sockaddr *)peer, len) != MHD_YES) {
+		/* MHD has closed the socket; if it never told us of the connection, the count is ours to mend */
+		if (s->accepting)
+			atomic_fetch_sub(s->o.connections, 1);
+	}
+	s->accepting = NULL;
+	server_kick(s, i);
+}
+
+static void on_acceptable(uv_poll_t *poll, int status, int events)
+{
+	struct listener *l = poll->data;
+	struct server *s = l->server;
+
+	(void)status, (void)events;
+	for (int n = 0; n < ACCEPTS_A_TURN && !s->draining; n++) {
+		struct sockaddr_storage peer = { 0 };
+		socklen_t len = sizeof peer;
+		int fd = accept4(l->fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		if (fd < 0) {
+			if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+				server_clock_rest(s);      /* look again a little later instead of spinning */
+			break;
+		}
+		if (peer.ss_family == AF_UNSPEC)
+			peer.ss_family = AF_UNIX;
+		accept_one(s, fd, &peer, len ? len : sizeof(sa_family_t), l->is_admin);
+	}
+	server_turn(s);
+}
+
+static void on_connection(void *cls, struct MHD_Connection *mhd, void **context, enum MHD_ConnectionNotificationCode code)
+{
+	struct server *s = cls;
+	struct conn *c = *context;
+
+	if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+		const struct accepting *a = s->accepting;
+		c = calloc(1, sizeof *c);
+		*context = c;
+		s->accepting = NULL;
+		if (!c)
+			return;                  /* its first request is refused: see on_uri() */
+		c->server = s;
+		c->mhd = mhd;
+		c->fd = a->fd;
+		c->daemon = a->daemon;
+		c->to_loopback = a->to_loopback;
+		c->is_admin = a->is_admin;
+		c->peer_local = a->peer->ss_family == AF_UNIX || is_loopback(a->peer);
+		peer_text(a->peer, c->peer);
+		s->n_conns++;
+		metric_add(s->o.metrics, connections_open, 1);
+		conn_link(c, CONN_HEADERS);
+		return;
+	}
+	atomic_fetch_sub(s->o.connections, 1);
+	if (!c)
+		return;
+	conn_unwatch(c);
+	if (c->request)
+		request_finish(c->request, false);
+	conn_unlink(c);
+	s->n_conns--;
+	metric_add(s->o.metrics, connections_open, -1);
+	free(c);
+}
+
+/* ---- a request's way in ---- */
+
+static void split_target(struct request *r)
+{
+	struct slice t = r->target;
+
+	/* absolute form (RFC 9112, 3.2.2): the path begins behind the authority */
+	const char *scheme = t.len > 7 && (t.at[0] | 0x20) == 'h' ? memmem(t.at, t.len < 9 ? t.len : 9, "://", 3) : NULL;
+	if (scheme) {
+		struct slice rest = slice_of(scheme + 3, t.len - (size_t)(scheme + 3 - t.at));
+		const char *slash = memchr(rest.at, '/', rest.len);
+		t = slash ? slice_of(slash, rest.len - (size_t)(slash - rest.at)) : SLICE("/");
+		r->target = t;
+	}
+	const char *mark = memchr(t.at, '?', t.len);
+	r->path = slice_of(t.at, mark ? (size_t)(mark - t.at) : t.len);
+	r->query = mark ? slice_of(mark + 1, t.len - r->path.len - 1) : (struct slice){ 0 };
+}
+
+/* The first MHD says of a request: its raw target. What is returned becomes *con_cls. */
+static void *on_uri(void *cls, const char *uri, struct MHD_Connection *mhd)
+{
+	const union MHD_ConnectionInfo *info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	struct conn *c = info->socket_context;
+	size_t len = strlen(uri);
+	struct request_private *r = c ? calloc(1, sizeof *r + len + 1) : NULL;
+
+	(void)cls;
+	if (!r)
+		return NULL;
+	memcpy(r->target, uri, len);
+	r->pub.target = slice_of(r->target, len);
+	split_target(&r->pub);
+	r->conn = c;
+	r->server = c->server;
+	r->mhd = mhd;
+	r->pub.peer = c->peer;
+	r->pub.peer_local = c->peer_local;
+	r->pub.to_loopback = c->to_loopback;
+	r->pub.is_admin = c->is_admin;
+	r->pub.begun_us = clock_us();
+	buf_init(&r->out, OUT_LIMIT);
+	c->request = r;
+	return r;
+}
+
+/* Nothing in a head may leave the line it is written in, here or upstream (RFC 9112, 11.1 and 11.2). */
+static enum err check_head(struct request_private *r)
+{
+	const char *length = request_header(&r->pub, "Content-Length"), *coding = request_header(&r->pub, "Transfer-Encoding");
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < r->pub.target.len; i++)
+		if ((unsigned char)r->pub.target.at[i] <= ' ' || r->pub.target.at[i] == 0x7f)
+			return ERR_BAD_REQUEST;
+	if (r->pub.target.len == 0 || (r->pub.target.at[0] != '/' && !slice_is(r->pub.target, SLICE("*"))))
+		return ERR_BAD_REQUEST;
+	for (const char *p = r->pub.method; *p; p++)
+		if ((*p < 'A' || *p > 'Z') && (*p < 'a' || *p > 'z') && *p != '-' && *p != '_')
+			return ERR_BAD_REQUEST;
+	if (length && coding)
+		return ERR_BAD_REQUEST;
+	if (coding && !slice_is_nocase(slice_text(coding), SLICE("chunked")))
+		return ERR_BAD_REQUEST;
+	if (request_header_count(&r->pub, "Content-Length") > 1 || request_header_count(&r->pub, "Transfer-Encoding") > 1 ||
+	    request_header_count(&r->pub, "Host") > 1)
+		return ERR_BAD_REQUEST;
+	if (length && !slice_number(slice_text(length), INT64_MAX, &n))
+		return ERR_BAD_REQUEST;
+	r->pub.content_length = coding ? -1 : (int64_t)n;
+	r->pub.has_body = coding || n > 0;
+	return ERR_OK;
+}
+
+static enum MHD_Result first_call(struct request_private *r, const char *method, const char *version)
+{
+	struct server *s = r->server;
+
+	r->pub.method = method;
+	r->pub.http11 = strcmp(version, "HTTP/1.0") != 0;
+	r->begun = true;
+	enum err e = check_head(r);
+	conn_state(r->conn, r->pub.has_body ? CONN_BODY : CONN_BUSY);
+	if (e) {
+		static const struct header plain[] = { { "Content-Type", "text/plain; charset=utf-8" }, { "Connection", "close" } };
+		r->refused = true;
+		request_reply(&r->pub, 400, plain, 2, strdup("400 Bad Request"), 15, false);
+		return MHD_YES;
+	}
+	s->o.ops->begin(&r->pub, s->o.arg);
+	return MHD_YES;
+}
+
+static enum MHD_Result on_access(void *cls, struct MHD_Connection *mhd, const char *url, const char *method, const char *version,
+                                 const char *data, size_t *len, void **con_cls)
+{
+	struct request_private *r = *con_cls;
+
+	(void)cls, (void)mhd, (void)url;
+	if (!r || r->gone)
+		return MHD_NO;
+	if (!r->begun)
+		return first_call(r, method, version);
+	if (*len) {
+		conn_state(r->conn, CONN_BODY);
+		size_t taken = r->discard ? *len : r->server->o.ops->body(&r->pub, slice_of(data, *len));
+		if (r->discard)
+			taken = *len;
+		if (taken < *len) {
+			conn_state(r->conn, CONN_BUSY);
+			request_suspend(r);
+		}
+		*len -= taken;
+		return MHD_YES;
+	}
+	if (!r->whole) {
+		r->whole = true;
+		conn_state(r->conn, CONN_BUSY);
+		if (!r->replied)
+			r->server->o.ops->whole(&r->pub);
+		request_queue_later(r);
+	}
+	if (!r->queued && !r->gone) {
+		/* no reply yet: MHD sleeps, and as it does not see a client leave meanwhile, we look */
+		request_suspend(r);
+		conn_watch(r->conn, 0);
+	}
+	return r->gone && !r->queued ? MHD_NO : MHD_YES;
+}
+
+static void on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls, enum MHD_RequestTerminationCode code)
+{
+	struct request_private *r = *con_cls;
+
+	(void)cls, (void)mhd;
+	*con_cls = NULL;
+	if (!r)
+		return;
+	struct conn *c = r->conn;
+	request_finish(r, code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
+	conn_unwatch(c);
+	conn_state(c, CONN_IDLE);
+	if (c->server->draining)
+		shutdown(c->fd, SHUT_RDWR);
+}
+
+void request_finish(struct request_private *r, bool sent)
+{
+	struct server *s = r->server;
+
+	r->conn->request = NULL;
+	server_forget(s, r);
+	if (r->begun && !r->refused)
+		s->o.ops->done(&r->pub, sent && !r->gone && !r->broken);
+	if (r->later)
+		MHD_destroy_response(r->later);
+	if (r->streams)
+		metric_add(s->o.metrics, streams_open, -1);
+	buf_fini(&r->out);
+	free(r);
+}
+
+/* The owner hears of it once; MHD, when it wakes, finds an error and closes. */
+void request_gone(struct request_private *r, enum err why)
+{
+	if (r->gone)
+		return;
+	r->gone = true;
+	conn_unwatch(r->conn);
+	if (r->begun && !r->refused)
+		r->server->o.ops->gone(&r->pub, why);
+	request_resume(r);
+}
+
+/* ---- start and end ---- */
+
+static void on_mhd_log(void *cls, const char *format, va_list args)
+{
+	char text[512];
+
+	(void)cls;
+	vsnprintf(text, sizeof text, format, args);
+	text[strcspn(text, "\n")] = '\0';
+	log_line(LOG_DEBUG, "http", "%s", text);
+}
+
+static void on_before_sleep(struct loop *l, void *arg)
+{
+	(void)l;
+	server_turn(arg);
+}
+
+static void poll_start(struct server *s, uv_poll_t *poll, int fd, uv_poll_cb cb)
+{
+	if (uv_poll_init(&s->o.loop->uv, poll, fd))
+		abort();                     /* at start, out of descriptors */
+	poll->data = s;
+	uv_poll_start(poll, UV_READABLE, cb);
+}
+
+struct server *server_new(const struct server_options *o)
+{
+	struct server *s = calloc(1, sizeof *s);
+
+	if (!s)
+		abort();
+	s->o = *o;
+	s->watch_fd = epoll_create1(EPOLL_CLOEXEC);
+	for (unsigned i = 0; i < SERVER_DAEMONS; i++) {
+		s->daemon[i] = MHD_start_daemon(
+			MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
+			on_access, s, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
+			MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_URI_LOG_CALLBACK, on_uri, s,
+			MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)SERVER_HEAD_BYTES, MHD_OPTION_CONNECTION_LIMIT,
+			(unsigned)o->max_connections + 1, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_CONNECTION_TIMEOUT, 0u,
+			MHD_OPTION_END);
+		if (!s->daemon[i])
+			abort();
+		poll_start(s, &s->poll[i], MHD_get_daemon_info(s->daemon[i], MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd, on_daemon_ready);
+	}
+	poll_start(s, &s->watch_poll, s->watch_fd, on_watched);
+	server_clock_init(s);
+	o->loop->before_sleep = on_before_sleep;
+	o->loop->before_sleep_arg = s;
+	return s;
+}
+
+void server_listen(struct server *s, int fd, bool is_admin)
+{
+	assert(s->n_listeners < SERVER_LISTENERS);
+	struct listener *l = &s->listener[s->n_listeners++];
+
+	*l = (struct listener){ .server = s, .fd = fd, .is_admin = is_admin };
+	poll_start(s, &l->poll, fd, on_acceptable);
+	l->poll.data = l;
+}
+
+static void on_listener_closed(uv_handle_t *h)
+{
+	struct listener *l = h->data;
+
+	close(l->fd);
+}
+
+void server_drain(struct server *s)
+{
+	if (s->draining)
+		return;
+	s->draining = true;
+	for (size_t i = 0; i < s->n_listeners; i++)
+		uv_close((uv_handle_t *)&s->listener[i].poll, on_listener_closed);
+	server_clock_close_idle(s);
+}
+
+size_t server_connections(const struct server *s)
+{
+	return s->n_conns;
+}
+
+static void on_closed(uv_handle_t *h)
+{
+	struct server *s = h->data;
+
+	if (--s->closing == 0)
+		free(s);
+}
+
+void server_free(struct server *s)
+{
+	server_drain(s);
+	server_clock_abort_all(s);
+	for (unsigned i = 0; i < SERVER_DAEMONS; i++)
+		server_kick(s, i);
+	server_turn(s);
+	s->o.loop->before_sleep = NULL;
+	for (unsigned i = 0; i < SERVER_DAEMONS; i++) {
+		uv_poll_stop(&s->poll[i]);
+		MHD_stop_daemon(s->daemon[i]);
+	}
+	for (size_t i = 0; i < SERVER_LINGER; i++)
+		if (s->lingering[i])
+			close(s->lingering[i]);
+	uv_poll_stop(&s->watch_poll);
+	close(s->watch_fd);
+	s->closing = SERVER_DAEMONS + 2;
+	for (unsigned i = 0; i < SERVER_DAEMONS; i++)
+		uv_close((uv_handle_t *)&s->poll[i], on_closed);
+	uv_close((uv_handle_t *)&s->watch_poll, on_closed);
+	server_clock_fini(s, on_closed);
+}

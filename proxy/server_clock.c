@@ -1,0 +1,173 @@
+/* server_clock.c - deadlines of connections. Every state has one duration, so the connections in it are due in the
+ * order they entered it: a list per state and one timer for all, and a change of state costs a few pointers. */
+#include "proxy/server_private.h"
+
+#include <unistd.h>
+
+enum { LINGER_MS = 1000, REST_MS = 100 };
+
+static int64_t duration(const struct server *s, enum conn_state state)
+{
+	switch (state) {
+	case CONN_HEADERS: return s->o.header_timeout_ms;
+	/* MHD does not say when a next head begins: the silence before it and the head itself have one deadline */
+	case CONN_IDLE:    return s->o.idle_timeout_ms + s->o.header_timeout_ms;
+	case CONN_BODY:
+	case CONN_SENDING: return s->o.idle_timeout_ms;
+	case CONN_BUSY:
+	case CONN_STATES:  break;
+	}
+	return 0;
+}
+
+static void on_clock(uv_timer_t *timer);
+
+static void due_by(struct server *s, int64_t at)
+{
+	if (s->clock_due && s->clock_due <= at)
+		return;
+	int64_t now = loop_now(s->o.loop);
+	s->clock_due = at;
+	uv_timer_start(&s->clock, on_clock, at > now ? (uint64_t)(at - now) : 0, 0);
+}
+
+static void list_remove(struct conn_list *list, struct conn *c)
+{
+	if (c->prev)
+		c->prev->next = c->next;
+	else
+		list->first = c->next;
+	if (c->next)
+		c->next->prev = c->prev;
+	else
+		list->last = c->prev;
+	c->next = c->prev = NULL;
+}
+
+void conn_unlink(struct conn *c)
+{
+	list_remove(&c->server->list[c->state], c);
+}
+
+void conn_link(struct conn *c, enum conn_state state)
+{
+	struct server *s = c->server;
+	struct conn_list *list = &s->list[state];
+
+	c->state = state;
+	c->deadline = loop_now(s->o.loop) + duration(s, state);
+	c->prev = list->last;
+	if (list->last)
+		list->last->next = c;
+	else
+		list->first = c;
+	list->last = c;
+	if (state != CONN_BUSY)
+		due_by(s, c->deadline);
+}
+
+void conn_state(struct conn *c, enum conn_state state)
+{
+	if (c->state == state && state == CONN_BUSY)
+		return;
+	conn_unlink(c);
+	conn_link(c, state);
+}
+
+/* Its time is over. A shut socket is what MHD, or our own watch, takes for a client that left. */
+static void expire(struct conn *c)
+{
+	struct request_private *r = c->request;
+	bool sending = c->state == CONN_SENDING;
+
+	conn_state(c, CONN_BUSY);
+	if (r && sending)
+		request_gone(r, ERR_CLIENT_SLOW);
+	shutdown(c->fd, SHUT_RDWR);
+}
+
+static void close_lingering(struct server *s)
+{
+	for (size_t i = 0; i < SERVER_LINGER; i++) {
+		if (s->lingering[i])
+			close(s->lingering[i]);
+		s->lingering[i] = 0;
+	}
+	s->linger_until = 0;
+}
+
+static void accept_again(struct server *s)
+{
+	s->resting = false;
+	s->rest_until = 0;
+	if (!s->draining)
+		for (size_t i = 0; i < s->n_listeners; i++)
+			uv_poll_start(&s->listener[i].poll, UV_READABLE, s->listener[i].poll.poll_cb);
+}
+
+static void on_clock(uv_timer_t *timer)
+{
+	struct server *s = timer->data;
+	int64_t now = loop_now(s->o.loop);
+
+	s->clock_due = 0;
+	for (int state = CONN_BUSY + 1; state < CONN_STATES; state++)
+		while (s->list[state].first && s->list[state].first->deadline <= now)
+			expire(s->list[state].first);
+	if (s->linger_until && s->linger_until <= now)
+		close_lingering(s);
+	if (s->resting && s->rest_until <= now)
+		accept_again(s);
+	for (int state = CONN_BUSY + 1; state < CONN_STATES; state++)
+		if (s->list[state].first)
+			due_by(s, s->list[state].first->deadline);
+	if (s->linger_until)
+		due_by(s, s->linger_until);
+	if (s->resting)
+		due_by(s, s->rest_until);
+	server_turn(s);
+}
+
+void server_clock_init(struct server *s)
+{
+	uv_timer_init(&s->o.loop->uv, &s->clock);
+	s->clock.data = s;
+}
+
+void server_clock_fini(struct server *s, uv_close_cb closed)
+{
+	uv_close((uv_handle_t *)&s->clock, closed);
+}
+
+void server_clock_linger(struct server *s)
+{
+	s->linger_until = loop_now(s->o.loop) + LINGER_MS;
+	due_by(s, s->linger_until);
+}
+
+void server_clock_rest(struct server *s)
+{
+	s->resting = true;
+	s->rest_until = loop_now(s->o.loop) + REST_MS;
+	for (size_t i = 0; i < s->n_listeners; i++)
+		uv_poll_stop(&s->listener[i].poll);
+	due_by(s, s->rest_until);
+}
+
+void server_clock_close_idle(struct server *s)
+{
+	for (int state = CONN_HEADERS; state <= CONN_IDLE; state++)
+		for (struct conn *c = s->list[state].first; c; c = c->next)
+			shutdown(c->fd, SHUT_RDWR);
+}
+
+void server_clock_abort_all(struct server *s)
+{
+	for (int state = 0; state < CONN_STATES; state++)
+		for (struct conn *c = s->list[state].first; c; c = c->next) {
+			if (c->request)
+				request_gone(c->request, ERR_DRAINING);
+			shutdown(c->fd, SHUT_RDWR);
+		}
+}
+

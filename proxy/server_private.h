@@ -1,0 +1,125 @@
+/* server_private.h - what server.c, server_reply.c and server_clock.c share; nobody else includes it. */
+#ifndef PROXY_SERVER_PRIVATE_H
+#define PROXY_SERVER_PRIVATE_H
+
+#include <microhttpd.h>
+#include <sys/socket.h>
+
+#include "proxy/server.h"
+
+#if MHD_VERSION < 0x00097002
+#error "libmicrohttpd 0.9.75 or newer is needed"
+#endif
+
+/* OUT_LIMIT bounds what an owner may queue by mistake; owners stop long before (their own windows). */
+enum { OUT_LIMIT = 16 << 20, OUT_LOW = 16 << 10, OUT_KEEP = 2 << 10, SERVER_LISTENERS = 32, SERVER_LINGER = 64 };
+
+/* What we wait for from a client; each state but BUSY has a deadline. */
+enum conn_state {
+	CONN_BUSY,           /* nothing: the answer is ours or the upstream's to give */
+	CONN_HEADERS,        /* a new connection's first head */
+	CONN_IDLE,           /* the next request's head */
+	CONN_BODY,           /* more of a body */
+	CONN_SENDING,        /* that it takes what we have for it */
+	CONN_STATES
+};
+
+struct conn {
+	struct server *server;
+	struct MHD_Connection *mhd;
+	struct request_private *request;     /* the one being read or answered; NULL between two */
+	int fd;
+	uint8_t daemon;
+	bool to_loopback, peer_local, is_admin;
+	uint32_t watched;                    /* 0: not in watch_fd; else the events asked for + 1 */
+	enum conn_state state;
+	int64_t deadline;
+	struct conn *next, *prev;            /* in the list of its state */
+	char peer[PEER_TEXT_MAX];
+};
+
+struct request_private {
+	struct request pub;                  /* first: a struct request is one of these */
+	struct server *server;
+	struct conn *conn;
+	struct MHD_Connection *mhd;
+	bool begun, whole, replied, queued, suspended, gone, discard;
+	bool refused;                        /* its head was not well-formed: the owner never hears of it */
+	bool streams;                        /* the body follows by request_write() */
+	bool direct;                         /* MHD has sent the head and sleeps: the socket is ours */
+	bool known;                          /* the length of that body is: MHD counts and writes it */
+	bool chunked, ended, broken;
+	bool in_flush, in_tell, high;        /* high: more than OUT_LOW was queued, the owner waits for writable() */
+	struct MHD_Response *later;          /* waits for the body to be read to its end */
+	int later_status;
+	struct buf out;                      /* framed bytes from out_at on */
+	size_t out_at;
+	struct request_private *flush_next, *tell_next;
+	char target[];
+};
+
+struct listener {
+	uv_poll_t poll;
+	struct server *server;
+	int fd;
+	bool is_admin;
+};
+
+struct accepting {
+	int fd;
+	const struct sockaddr_storage *peer;
+	bool to_loopback, is_admin;
+	unsigned daemon;
+};
+
+struct conn_list { struct conn *first, *last; };
+
+struct server {
+	struct server_options o;
+	struct MHD_Daemon *daemon[SERVER_DAEMONS];
+	uv_poll_t poll[SERVER_DAEMONS];
+	int watch_fd;                        /* epoll set of the sockets of sleeping connections */
+	uv_poll_t watch_poll;
+	uv_timer_t clock;
+	int64_t clock_due;                   /* 0: not running */
+	struct conn_list list[CONN_STATES];
+	struct listener listener[SERVER_LISTENERS];
+	size_t n_listeners, n_conns;
+	unsigned next_daemon, dirty;
+	struct accepting *accepting;
+	struct request_private *to_flush, *to_tell;
+	int lingering[SERVER_LINGER];
+	unsigned linger_at;
+	int64_t linger_until;
+	bool draining, resting;
+	int64_t rest_until;
+	int closing;
+};
+
+void server_kick(struct server *s, unsigned daemon);
+void server_turn(struct server *s);
+void server_flush_all(struct server *s);
+void server_tell_all(struct server *s);
+void server_forget(struct server *s, struct request_private *r);
+
+void conn_watch(struct conn *c, uint32_t events);
+void conn_unwatch(struct conn *c);
+void conn_link(struct conn *c, enum conn_state state);
+void conn_unlink(struct conn *c);
+void conn_state(struct conn *c, enum conn_state state);
+
+void request_suspend(struct request_private *r);
+void request_resume(struct request_private *r);
+void request_queue_later(struct request_private *r);
+void request_flush_now(struct request_private *r);
+void request_gone(struct request_private *r, enum err why);
+void request_finish(struct request_private *r, bool sent);
+
+void server_clock_init(struct server *s);
+void server_clock_fini(struct server *s, uv_close_cb closed);
+void server_clock_linger(struct server *s);
+void server_clock_rest(struct server *s);
+void server_clock_close_idle(struct server *s);
+void server_clock_abort_all(struct server *s);
+
+#endif

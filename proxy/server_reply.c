@@ -1,0 +1,406 @@
+/* server_reply.c - replies: whole ones through MHD, streams of unknown length straight to the socket, bodies of a
+ * known length through MHD's reader (it counts them). See server.h. */
+#include "proxy/server_private.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+
+enum { READER_BLOCK = 4 << 10, WHOLE_AT_ONCE = 64 << 10 };
+
+static struct request_private *private_of(const struct request *r)
+{
+	return (struct request_private *)(uintptr_t)r;       /* pub is the first member */
+}
+
+/* ---- what came ---- */
+
+const char *request_header(const struct request *r, const char *name)
+{
+	return MHD_lookup_connection_value(private_of(r)->mhd, MHD_HEADER_KIND, name);
+}
+
+struct each { void (*call)(void *, const char *, struct slice); void *arg; };
+
+static enum MHD_Result each_header(void *cls, enum MHD_ValueKind kind, const char *key, size_t key_len, const char *value,
+                                   size_t len)
+{
+	struct each *e = cls;
+
+	(void)kind, (void)key_len;
+	e->call(e->arg, key, slice_of(value ? value : "", value ? len : 0));
+	return MHD_YES;
+}
+
+void request_each_header(const struct request *r, void (*each)(void *arg, const char *name, struct slice value), void *arg)
+{
+	MHD_get_connection_values_n(private_of(r)->mhd, MHD_HEADER_KIND, each_header, &(struct each){ each, arg });
+}
+
+struct count { struct slice name; size_t n; };
+
+static void count_header(void *arg, const char *name, struct slice value)
+{
+	struct count *c = arg;
+
+	(void)value;
+	c->n += slice_is_nocase(slice_text(name), c->name);
+}
+
+size_t request_header_count(const struct request *r, const char *name)
+{
+	struct count c = { slice_text(name), 0 };
+
+	request_each_header(r, count_header, &c);
+	return c.n;
+}
+
+/* ---- sleeping and waking ---- */
+
+void request_suspend(struct request_private *r)
+{
+	if (r->suspended)
+		return;
+	r->suspended = true;
+	MHD_suspend_connection(r->mhd);
+}
+
+void request_resume(struct request_private *r)
+{
+	if (!r->suspended)
+		return;
+	r->suspended = false;
+	MHD_resume_connection(r->mhd);
+	server_kick(r->server, r->conn->daemon);
+}
+
+void request_more(struct request *pub)
+{
+	struct request_private *r = private_of(pub);
+
+	if (!r->whole && !r->gone && r->suspended) {
+		conn_state(r->conn, CONN_BODY);
+		request_resume(r);
+	}
+}
+
+void request_abort(struct request *pub)
+{
+	struct request_private *r = private_of(pub);
+
+	if (r->gone)
+		return;
+	r->gone = true;
+	conn_unwatch(r->conn);
+	shutdown(r->conn->fd, SHUT_RDWR);
+	request_resume(r);
+}
+
+bool request_replied(const struct request *pub)
+{
+	return private_of(pub)->replied;
+}
+
+/* ---- heads ---- */
+
+static void queue(struct request_private *r, int status, struct MHD_Response *response)
+{
+	r->queued = true;
+	conn_unwatch(r->conn);
+	conn_state(r->conn, CONN_SENDING);
+	if (MHD_queue_response(r->mhd, (unsigned)status, response) != MHD_YES) {
+		r->broken = true;
+		shutdown(r->conn->fd, SHUT_RDWR);
+	}
+	MHD_destroy_response(response);
+	request_resume(r);
+}
+
+void request_queue_later(struct request_private *r)
+{
+	if (!r->later || r->queued || r->gone)
+		return;
+	struct MHD_Response *response = r->later;
+	r->later = NULL;
+	queue(r, r->later_status, response);
+}
+
+/* MHD takes a reply once the request's body was read to its end: before that it waits, and the body is dropped. */
+static void answer(struct request_private *r, int status, struct MHD_Response *response, const struct header *headers, size_t n)
+{
+	r->replied = true;
+	if (!response) {
+		request_abort(&r->pub);
+		return;
+	}
+	for (size_t i = 0; i < n; i++)
+		MHD_add_response_header(response, headers[i].name, headers[i].value);
+	if (r->server->draining)
+		MHD_add_response_header(response, "Connection", "close");
+	if (r->whole) {
+		queue(r, status, response);
+		return;
+	}
+	r->later = response;
+	r->later_status = status;
+	r->discard = true;
+	request_more(&r->pub);
+}
+
+/* What is below the low mark is told once, when MHD is not on the stack. */
+static void tell_writable(struct request_private *r)
+{
+	if (!r->high || r->out.len - r->out_at > OUT_LOW || r->ended)
+		return;
+	r->high = false;
+	if (r->in_tell)
+		return;
+	r->in_tell = true;
+	r->tell_next = r->server->to_tell;
+	r->server->to_tell = r;
+}
+
+static void drained(struct request_private *r)
+{
+	r->out.len = r->out_at = 0;
+	if (r->out.room > OUT_KEEP)
+		buf_fini(&r->out);
+}
+
+static ssize_t read_known(struct request_private *r, char *to, size_t max)
+{
+	size_t n = r->out.len - r->out_at;
+
+	if (n == 0 && r->ended)
+		return r->broken ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
+	if (n == 0) {
+		conn_state(r->conn, CONN_BUSY);
+		conn_watch(r->conn, 0);
+		request_suspend(r);
+		return 0;
+	}
+	n = n < max ? n : max;
+	memcpy(to, r->out.at + r->out_at, n);
+	r->out_at += n;
+	conn_state(r->conn, CONN_SENDING);
+	if (!r->pub.first_byte_us)
+		r->pub.first_byte_us = clock_us();
+	if (r->out_at == r->out.len)
+		drained(r);
+	tell_writable(r);
+	return (ssize_t)n;
+}
+
+static void add_flush(struct request_private *r)
+{
+	if (r->in_flush)
+		return;
+	r->in_flush = true;
+	r->flush_next = r->server->to_flush;
+	r->server->to_flush = r;
+}
+
+/* MHD asks for a body's bytes: for a stream that is our sign that the head has left. */
+static ssize_t on_read(void *cls, uint64_t pos, char *to, size_t max)
+{
+	struct request_private *r = cls;
+
+	(void)pos;
+	if (r->gone)
+		return MHD_CONTENT_READER_END_WITH_ERROR;
+	if (r->known)
+		return read_known(r, to, max);
+	if (r->ended && r->out.len == r->out_at)
+		return r->broken ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
+	r->direct = true;
+	conn_state(r->conn, CONN_BUSY);
+	conn_watch(r->conn, 0);
+	request_suspend(r);
+	add_flush(r);
+	return 0;
+}
+
+void request_reply_begin(struct request *pub, int status, const struct header *headers, size_t n, int64_t length)
+{
+	struct request_private *r = private_of(pub);
+
+	if (r->gone || r->replied)
+		return;
+	r->streams = true;
+	r->known = length >= 0;
+	r->chunked = !r->known && pub->http11;
+	metric_add(r->server->o.metrics, streams_open, 1);
+	struct MHD_Response *response =
+		MHD_create_response_from_callback(r->known ? (uint64_t)length : MHD_SIZE_UNKNOWN, READER_BLOCK, on_read, r, NULL);
+	answer(r, status, response, headers, n);
+}
+
+void request_reply(struct request *pub, int status, const struct header *headers, size_t n, char *body, size_t len, bool stream)
+{
+	struct request_private *r = private_of(pub);
+
+	if (r->gone || r->replied) {
+		free(body);
+		return;
+	}
+	pub->sent_bytes = len;
+	if (len > WHOLE_AT_ONCE) {
+		/* in pieces, so that a slow reader's progress is seen */
+		request_reply_begin(pub, status, headers, n, stream ? -1 : (int64_t)len);
+		if (stream) {
+			(void)!request_write(pub, slice_of(body, len));     /* a failure has broken the reply */
+			free(body);
+		} else {
+			r->out = (struct buf){ .at = body, .len = len, .room = len, .limit = len };
+		}
+		request_end(pub, true);
+		return;
+	}
+	struct MHD_Response *response = MHD_create_response_from_buffer(len, body, MHD_RESPMEM_MUST_FREE);
+	if (!response)
+		free(body);
+	else if (stream && pub->http11)
+		MHD_add_response_header(response, "Transfer-Encoding", "chunked");
+	pub->first_byte_us = clock_us();
+	answer(r, status, response, headers, n);
+}
+
+/* ---- bodies that follow ---- */
+
+enum err request_write(struct request *pub, struct slice bytes)
+{
+	struct request_private *r = private_of(pub);
+	char size[24];
+
+	if (r->gone || r->ended || bytes.len == 0)
+		return ERR_OK;
+	assert(r->streams);
+	if (r->out_at && r->out_at == r->out.len)
+		drained(r);
+	else if (r->out_at > r->out.len / 2) {
+		buf_cut(&r->out, r->out_at);
+		r->out_at = 0;
+	}
+	enum err e = buf_reserve(&r->out, bytes.len + sizeof size + 2);
+	if (e) {
+		request_end(pub, false);
+		return e;
+	}
+	if (r->chunked)
+		e = buf_add(&r->out, size, (size_t)snprintf(size, sizeof size, "%zx\r\n", bytes.len));
+	e = e ? e : buf_put(&r->out, bytes);
+	if (r->chunked)
+		e = e ? e : buf_add(&r->out, "\r\n", 2);
+	assert(!e);                          /* the room was reserved */
+	pub->sent_bytes += bytes.len;
+	if (r->out.len - r->out_at > OUT_LOW)
+		r->high = true;
+	if (r->direct)
+		add_flush(r);
+	else if (r->known && r->queued && r->suspended)
+		request_resume(r);
+	return ERR_OK;
+}
+
+size_t request_queued(const struct request *pub)
+{
+	const struct request_private *r = private_of(pub);
+
+	return r->out.len - r->out_at;
+}
+
+void request_flush_now(struct request_private *r)
+{
+	if (!r->direct || r->gone)
+		return;
+	while (r->out_at < r->out.len) {
+		ssize_t n = send(r->conn->fd, r->out.at + r->out_at, r->out.len - r->out_at, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+			conn_watch(r->conn, EPOLLOUT);
+			if (r->conn->state != CONN_SENDING)
+				conn_state(r->conn, CONN_SENDING);
+			tell_writable(r);
+			return;
+		}
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0) {
+			request_gone(r, ERR_CLIENT_GONE);
+			return;
+		}
+		r->out_at += (size_t)n;
+		if (!r->pub.first_byte_us)
+			r->pub.first_byte_us = clock_us();
+		if (r->conn->state == CONN_SENDING)
+			conn_state(r->conn, CONN_SENDING);           /* progress: a new deadline */
+	}
+	drained(r);
+	conn_watch(r->conn, 0);
+	conn_state(r->conn, CONN_BUSY);
+	if (r->ended)
+		request_resume(r);
+	else
+		tell_writable(r);
+}
+
+void request_flush(struct request *pub)
+{
+	request_flush_now(private_of(pub));
+}
+
+void request_end(struct request *pub, bool whole)
+{
+	struct request_private *r = private_of(pub);
+
+	if (r->ended || r->gone)
+		return;
+	r->ended = true;
+	r->broken = !whole;
+	if (r->direct)
+		add_flush(r);                /* what is queued first; then MHD is woken to end it */
+	else if (r->queued)
+		request_resume(r);
+}
+
+/* ---- the end of a turn ---- */
+
+void server_flush_all(struct server *s)
+{
+	while (s->to_flush) {
+		struct request_private *r = s->to_flush;
+		s->to_flush = r->flush_next;
+		r->in_flush = false;
+		request_flush_now(r);
+	}
+}
+
+void server_tell_all(struct server *s)
+{
+	while (s->to_tell) {
+		struct request_private *r = s->to_tell;
+		s->to_tell = r->tell_next;
+		r->in_tell = false;
+		if (!r->gone && !r->refused)
+			s->o.ops->writable(&r->pub);
+	}
+}
+
+void server_forget(struct server *s, struct request_private *r)
+{
+	struct request_private **at;
+
+	for (at = &s->to_flush; r->in_flush && *at; at = &(*at)->flush_next)
+		if (*at == r) {
+			*at = r->flush_next;
+			r->in_flush = false;
+			break;
+		}
+	for (at = &s->to_tell; r->in_tell && *at; at = &(*at)->tell_next)
+		if (*at == r) {
+			*at = r->tell_next;
+			r->in_tell = false;
+			break;
+		}
+}
