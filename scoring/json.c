@@ -239,14 +239,14 @@ static bool value(struct reader *r, uint64_t *h)
 
 static struct reader reader_of(struct slice s)
 {
-	return (struct reader){ .at = s.len ? s.at : "", .end = s.len ? s.at + s.len : s.at ? s.at : "" };
+	const char *at = s.at ? s.at : "";
+
+	return (struct reader){ .at = at, .end = at + s.len };
 }
 
 bool json_hash(struct slice text, uint64_t *hash)
 {
-	if (text.len == 0)
-		return false;
-	struct reader r = { .at = text.at, .end = text.at + text.len };
+	struct reader r = reader_of(text);
 
 	if (!value(&r, hash))
 		return false;

@@ -96,9 +96,10 @@ bool line_is_code(struct slice line);                         /* a guess: it rea
 bool json_hash(struct slice text, uint64_t *hash);            /* false: not one JSON value. Equal values, equal hashes */
 int json_calls(struct slice items, uint64_t *hash);           /* how many tool calls; -1: broken. Ids do not count */
 
-static inline uint64_t hash_mix(uint64_t h, uint64_t v)       /* after splitmix64 (Steele et al. 2014) */
+/* The end of splitmix64 (Steele et al. 2014) over both; which is first counts. */
+static inline uint64_t hash_mix(uint64_t h, uint64_t v)
 {
-	h = (h ^ v) + 0x9e3779b97f4a7c15u;
+	h = (h * 0xff51afd7ed558ccdu ^ v) + 0x9e3779b97f4a7c15u;
 	h = (h ^ (h >> 30)) * 0xbf58476d1ce4e5b9u;
 	h = (h ^ (h >> 27)) * 0x94d049bb133111ebu;
 	return h ^ (h >> 31);
