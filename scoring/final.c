@@ -208,25 +208,36 @@ static void plain(struct slice s, struct out *o)
 	}
 }
 
-/* Numbers in one form: 1,875 and 1 875 are 1875; 3,50 and 3.5 are 3.5; 05 is 5; 12.00 is 12. */
+/* Digits that go on after a separator at i, as in 12.50: where they end; i if there are none. */
+static size_t digits_after(const struct out *o, size_t i)
+{
+	size_t k = i + 1;
+
+	while (k < o->len && is_digit(o->at[k]))
+		k++;
+	return k > i + 1 ? k : i;
+}
+
+/* Numbers in one form: 1,875 and 1 875 are 1875; 3,50 and 3.5 are 3.5; 05 is 5; 12.00 is 12. What has the same
+ * separator twice is a list or a date (1,4,9 and 05.06.2024), and keeps it. */
 static void numbers_alike(struct out *o)
 {
 	struct out made = { .len = 0 };
-	bool listed = false;
+	char chain = 0;                                      /* the separator of the list or date we are in */
 
 	for (size_t i = 0; i < o->len;) {
-		bool opens = is_digit(o->at[i]) && (i == 0 || (!is_digit(o->at[i - 1]) && o->at[i - 1] != '.'));
-		if (!opens) {
-			listed = listed && o->at[i] == ',';
+		bool opens = i == 0 || (!is_digit(o->at[i - 1]) && (o->at[i - 1] != '.' || chain == '.'));
+		if (!is_digit(o->at[i]) || !opens) {
+			if (o->at[i] != chain)
+				chain = 0;
 			put(&made, o->at[i++]);
 			continue;
 		}
 		size_t from = made.len, n = 0;
 		for (; i < o->len && is_digit(o->at[i]); i++, n++)
 			put(&made, o->at[i]);
-		while (n <= 3 && i + 3 < o->len && (o->at[i] == ',' || o->at[i] == ' ' || o->at[i] == '\'') &&
-		       is_digit(o->at[i + 1]) && is_digit(o->at[i + 2]) && is_digit(o->at[i + 3]) &&
-		       (i + 4 >= o->len || !is_digit(o->at[i + 4]))) {
+		while (n <= 3 && !chain && i < o->len && (o->at[i] == ',' || o->at[i] == ' ' || o->at[i] == '\'') &&
+		       digits_after(o, i) == i + 4) {
 			for (size_t k = 1; k <= 3; k++)
 				put(&made, o->at[i + k]);
 			i += 4;
@@ -235,20 +246,18 @@ static void numbers_alike(struct out *o)
 			memmove(made.at + from, made.at + from + 1, made.len - from - 1);
 			made.len--;
 		}
-		size_t k = i + 1;
-		while (k < o->len && is_digit(o->at[k]))
-			k++;
-		bool list = i < o->len && o->at[i] == ',' && k + 1 < o->len && o->at[k] == ',' && is_digit(o->at[k + 1]);
-		if (k > i + 1 && i < o->len && (o->at[i] == '.' || (o->at[i] == ',' && !list && !listed))) {
-			size_t point = made.len;
-			put(&made, '.');
-			for (i++; i < o->len && is_digit(o->at[i]); i++)
-				put(&made, o->at[i]);
-			if (i >= o->len || o->at[i] != '.')          /* else a date or a version: 01.02.2024 */
-				while (made.len > point && (made.at[made.len - 1] == '0' || made.len - 1 == point))
-					made.len--;
-		}
-		listed = list;                                       /* 1,4,9: commas between items */
+		if (i == o->len || (o->at[i] != '.' && o->at[i] != ','))
+			continue;
+		size_t end = digits_after(o, i), point = made.len;
+		if (chain == o->at[i] || (end < o->len && o->at[end] == o->at[i] && digits_after(o, end) > end))
+			chain = o->at[i];
+		if (chain || end == i)
+			continue;
+		put(&made, '.');
+		for (i++; i < end; i++)
+			put(&made, o->at[i]);
+		while (made.len > point && (made.at[made.len - 1] == '0' || made.len - 1 == point))
+			made.len--;
 	}
 	*o = made;
 }

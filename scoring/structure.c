@@ -1,5 +1,7 @@
 /* structure.c - is the answer laid out? Lists, headings or bold, code or tables, paragraphs. Worth little (0.05): it
- * breaks ties between answers that are otherwise alike. */
+ * breaks ties between answers that are otherwise alike.
+ *
+ * Limits  the first SCORED_BYTES of each answer. */
 #include "scoring/round.h"
 
 /* **bold** or __bold__, closed in the same line. */
@@ -63,7 +65,11 @@ void score_structure(struct round *r)
 {
 	if (r->kind != ROUND_TEXT)
 		return;
-	for (int i = 0; i < r->n; i++)
+	for (int i = 0; i < r->n; i++) {
+		struct slice text = r->reading[i].text;
+		if (text.len > SCORED_BYTES)
+			text.len = SCORED_BYTES;
 		if (r->reading[i].in)
-			round_set(r, i, CRITERION_structure, structure_of(r->reading[i].text));
+			round_set(r, i, CRITERION_structure, structure_of(text));
+	}
 }
