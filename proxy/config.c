@@ -329,7 +329,7 @@ static bool of_a_service(const char *name)
 static void unknown_environment(struct reading *r, const char *entry, size_t len)
 {
 	const size_t prefix = sizeof ENVIRONMENT_PREFIX - 1;
-	char place[2 * NAME_MAX_BYTES], lower[NAME_MAX_BYTES];
+	char place[2 * NAME_MAX_BYTES], lower[NAME_MAX_BYTES] = "";
 	size_t n = 0;
 
 	for (; n < sizeof lower && n + prefix < len; n++) {
