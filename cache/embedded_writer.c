@@ -4,10 +4,12 @@
  * gathers, so batches grow with the load and a single put is on disk within one sync. The data of a batch is synced,
  * its head is not (MDB_NOMETASYNC): what a killed process has committed is there; a power cut may cost the last batch.
  *
- * Room     before a batch, the least used entries go, EVICT_STEP a transaction, until it fits. Two measures: the
+ * Room     before a batch, the least used entries go until it fits. Two measures: the
  *          reckoned cost of all entries, which keeps the store at a steady size although pages are never quite full,
  *          and the pages really free, which is what LMDB fails for. When the disk is full all the same, a tenth of the
  *          store goes, the batch is tried once more, and is then given up: a put not stored is a miss later.
+ *          A transaction copies every page it changes and gives the old ones free for the next but one; so what one
+ *          transaction may touch is a fourth of what is kept free, and all work is cut to that (`step`).
  * Use      links count the entries they served in tables of their own; every FOLD_MS they are added up here.
  * Walks    are steps of WALK_STEP entries, each with a short transaction, with batches in between. */
 #include <errno.h>
@@ -19,7 +21,8 @@
 #include "cache/entry.h"
 #include "proxy/base/log.h"
 
-enum { BATCH_BYTES = 4 << 20, BATCH_OPS = 1024, EVICT_STEP = 64, EVICT_ROUNDS = 256, PAGE_ROUNDS = 4, FOLD_MS = 2000, PAGE = 4096 };
+enum { BATCH_BYTES = 4 << 20, STEP_MAX = 256, EVICT_ROUNDS = 4096, PAGE_ROUNDS = 4, FOLD_MS = 2000, PAGE = 4096 };
+enum { ENTRY_PAGES = 32, NOTE_PAGES = 6 };     /* pages that removing an entry, or noting its use, touches at most or so */
 enum { NOTHING = INT_MIN };                    /* no code of LMDB's */
 
 void embedded_failed(struct embedded *s)
@@ -71,6 +74,19 @@ static int pages_used(struct embedded *s, uint64_t *pages)
 	return 0;
 }
 
+static uint64_t cost_limit(const struct embedded *s)
+{
+	return s->max_bytes - s->max_bytes / 8;
+}
+
+/* How many entries one transaction may remove. */
+static size_t step(const struct embedded *s)
+{
+	uint64_t entries = (s->max_bytes - cost_limit(s)) / PAGE / 4 / ENTRY_PAGES;
+
+	return entries < 1 ? 1 : entries > STEP_MAX ? STEP_MAX : (size_t)entries;
+}
+
 /* Runs one write transaction; totals go back to what they were if it fails. NOTHING: there is nothing to commit. */
 static int transact(struct embedded *s, int (*what)(struct embedded *, MDB_txn *, void *), void *arg)
 {
@@ -104,7 +120,7 @@ static int evict_some(struct embedded *s, MDB_txn *txn, void *arg)
 	uint64_t freed = 1;
 	int e = 0;
 
-	for (int i = 0; i < EVICT_STEP && freed && v->freed < v->wanted && !e; i++) {
+	for (size_t i = 0; i < step(s) && freed && v->freed < v->wanted && !e; i++) {
 		e = tables_evict(&s->t, txn, v->now, v->only_expired, &freed);
 		v->freed += freed;
 		v->any |= freed > 0;
@@ -129,11 +145,11 @@ static int evict(struct embedded *s, uint64_t wanted, bool only_expired)
 
 static int make_room(struct embedded *s, uint64_t cost)
 {
-	uint64_t cost_limit = s->max_bytes - s->max_bytes / 16, pages;
+	uint64_t limit = cost_limit(s), pages;
 	int e = 0;
 
-	if (s->t.now.cost + cost > cost_limit)
-		e = evict(s, s->t.now.cost + cost - cost_limit + s->max_bytes / 256, false);
+	if (s->t.now.cost + cost > limit)
+		e = evict(s, s->t.now.cost + cost - limit + s->max_bytes / 256, false);
 	/* pages freed by one transaction serve the next but one, and writing copies what it changes: hence twice */
 	uint64_t reserve = 2 * cost + s->max_bytes / 32;
 	for (int i = 0; i < PAGE_ROUNDS && !e; i++) {
@@ -177,14 +193,20 @@ static void write_batch(struct embedded *s, struct op *batch)
 		op->ok = false;
 }
 
+struct folding { struct note *at, *end; };
+
 static int fold_notes(struct embedded *s, MDB_txn *txn, void *arg)
 {
+	struct folding *f = arg;
+	size_t most = step(s) * ENTRY_PAGES / NOTE_PAGES, done = 0;
 	int e = 0;
 
-	for (struct note *n = arg, *end = n + NOTES_MAX; n < end && !e; n++)
-		if (n->times)
-			e = tables_used(&s->t, txn, n);
-	return e;
+	for (; f->at < f->end && done < most && !e; f->at++)
+		if (f->at->times) {
+			e = tables_used(&s->t, txn, f->at);
+			done++;
+		}
+	return e || done ? e : NOTHING;
 }
 
 /* Adds up what the links have noted, one link after the other. */
@@ -212,8 +234,12 @@ static void fold(struct embedded *s)
 		pthread_mutex_unlock(&s->lock);
 		if (!l)
 			return;
-		if (any)
-			told(s, transact(s, fold_notes, notes));
+		struct folding f = { notes, any ? notes + NOTES_MAX : notes };
+		int e = 0;
+		while (f.at < f.end && !e)
+			e = transact(s, fold_notes, &f);
+		if (e)
+			told(s, e);
 	}
 }
 
@@ -294,7 +320,7 @@ static bool walk_step(struct embedded *s, struct op *op)
 	static struct walk_remove remove;              /* the writer's alone */
 	struct store_walk *w = op->walk;
 	uint8_t after[KEY_BYTES];
-	bool from = hex_read(after, w->after), over = false;
+	bool from = hex_read(after, w->after), over = false, full = false;
 	int64_t now = wall_now();
 	MDB_val k = { KEY_BYTES, after }, v;
 	MDB_cursor *c;
@@ -311,7 +337,7 @@ static bool walk_step(struct embedded *s, struct op *op)
 		e = mdb_cursor_get(c, &k, &v, from ? MDB_SET_RANGE : MDB_FIRST);
 		if (!e && from && k.mv_size == KEY_BYTES && memcmp(k.mv_data, after, KEY_BYTES) == 0)
 			e = mdb_cursor_get(c, &k, &v, MDB_NEXT);
-		for (int i = 0; i < WALK_STEP && !e && !over; i++) {
+		for (int i = 0; i < WALK_STEP && !e && !over && !full; i++) {
 			struct store_row row = { 0 };
 			struct stored entry;
 			if (k.mv_size == KEY_BYTES && tables_entry(v, &entry) && entry.expires_ms > now) {
@@ -328,6 +354,7 @@ static bool walk_step(struct embedded *s, struct op *op)
 				else if (!row_keep(op, &row))
 					e = ENOMEM;
 				over = op->n_rows + op->removed + remove.n >= w->limit;
+				full = remove.n == step(s);
 			}
 			if (k.mv_size == KEY_BYTES)
 				hex_write(w->after, k.mv_data, KEY_BYTES);
@@ -374,12 +401,14 @@ static void walk(struct embedded *s, struct op *op)
 static struct op *take(struct embedded *s)
 {
 	struct op *first = s->queue, **end = &first;
-	uint64_t cost = 0, most = s->max_bytes / 32 < BATCH_BYTES ? s->max_bytes / 32 : BATCH_BYTES;
+	uint64_t cost = 0, most = s->max_bytes / 64 < BATCH_BYTES ? s->max_bytes / 64 : BATCH_BYTES;
+	size_t pages = 0;
 
-	for (int n = 0; *end && n < BATCH_OPS; n++) {
-		if (n > 0 && ((*end)->kind == OP_WALK || first->kind == OP_WALK || cost + (*end)->cost > most))
-			break;
+	for (int n = 0; *end; n++) {
 		cost += (*end)->cost;
+		pages += ENTRY_PAGES / 2 + 2 * (*end)->n_terms;
+		if (n > 0 && ((*end)->kind == OP_WALK || first->kind == OP_WALK || cost > most || pages > step(s) * ENTRY_PAGES))
+			break;
 		end = &(*end)->next;
 	}
 	s->queue = *end;

@@ -288,7 +288,7 @@ static void stays_within_its_limit(void **state)
 	assert_int_equal(atomic_load(&w->errors), 0);
 	expect_consistent(w, 6);
 	uint64_t entries = w->store->ops->state(w->store).entries;
-	assert_true(entries > n / 40 && entries < n / 8);
+	assert_true(entries > n / 25 && entries < n / 8);
 	world_end(w);
 }
 
