@@ -40,7 +40,7 @@ $(PROGRAM): $(call object,$(SOURCES) $(EMBEDDED))
 	@echo "link    $@"
 	@$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
-$(FAKE): $(call object,$(FAKE_SOURCES) proxy/base/buf.c proxy/base/err.c)
+$(FAKE): $(call object,$(FAKE_SOURCES))
 	@echo "link    $@"
 	@$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
