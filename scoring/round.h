@@ -13,6 +13,7 @@ enum {
 	ANSWER_TAIL = 16 << 10,          /* a final answer is looked for in the last bytes of an answer */
 	LOOP_TAIL = 8 << 10,
 	SHORT_CHARS = 40,                /* a text this short is its own final answer */
+	VALUE_MAX = 120,                 /* bytes of a final answer as written; a longer one is prose */
 };
 
 /* What an answer comes to. len 0: nothing. */
@@ -70,8 +71,14 @@ struct scoring {
 must_use enum err forbidden_new(struct slice list, const struct lexicon *l, struct forbidden **made, unsigned *skipped);
 void forbidden_free(struct forbidden *f);
 
-/* final.c */
+/* asked.c */
 void asked_read(struct slice question, struct asked *a);
+
+/* alike.c: both are false, and *out means nothing, if there is no such thing. */
+bool alike_letter(const struct asked *a, struct slice value, struct final *out);   /* "(C)", "c. text", "Option B" */
+bool alike_value(const struct asked *a, struct slice value, struct final *out);    /* as all who mean it must write it */
+
+/* final.c */
 void final_of_text(const struct asked *a, struct slice text, bool cut, struct final *out);
 void final_of_json(const struct asked *a, struct slice text, struct final *out);     /* its "answer", if it has one */
 
