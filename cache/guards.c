@@ -250,19 +250,27 @@ static unsigned evidence(const struct case_ *c)
 	return n;
 }
 
-static bool same_class(const struct case_ *c)
+/* How many pairs are enough? When both ask alike two words that are the same will do, and three when others are
+ * left over; when one is no question at all (a title, a command) or the kinds differ, it takes more. */
+static unsigned needed(const struct case_ *c, unsigned alike)
 {
-	return c->a->class == c->b->class;
+	enum words_class a = c->a->class, b = c->b->class;
+
+	if (a == b)
+		return alike;
+	if (c->mode == GUARDS_STANDARD || a == CLASS_PLAIN || b == CLASS_PLAIN)
+		return 3;
+	return 4;
 }
 
 static bool guard_short(const struct case_ *c)
 {
-	return !c->strong_a && !c->strong_b && !c->weak && evidence(c) < (same_class(c) ? 2 : 4);
+	return !c->strong_a && !c->strong_b && !c->weak && evidence(c) < needed(c, 2);
 }
 
 static bool guard_evid(const struct case_ *c)
 {
-	return (c->strong_a || c->strong_b || c->weak) && evidence(c) < (same_class(c) ? 3 : 4);
+	return (c->strong_a || c->strong_b || c->weak) && evidence(c) < needed(c, 3);
 }
 
 static bool (*const guard_of[GUARD_COUNT])(const struct case_ *) = {

@@ -327,6 +327,15 @@ static struct slice short_text(struct slice s)
 	return s;
 }
 
+/* "in 2025" and "in the year 2025" */
+static bool beside_year(const struct reader *r, const struct token *t)
+{
+	size_t i = (size_t)(t - r->token);
+
+	return (i > 0 && t[-1].flags & TOKEN_NUMBER && t[-1].text.len == 4)
+		|| (i + 1 < r->n && t[1].flags & TOKEN_NUMBER && t[1].text.len == 4);
+}
+
 static void add_word(struct reader *r, const struct token *t, uint16_t flags, const struct listed *form)
 {
 	uint64_t term[WORD_TERMS_MAX], *kept;
@@ -351,8 +360,8 @@ static void add_word(struct reader *r, const struct token *t, uint16_t flags, co
 	if ((form->bits | lemma.bits) & LIST_VOLATILE && r->w->skip == WORDS_FIT)
 		r->w->skip = WORDS_VOLATILE;
 	word->flags |= flags | (known || form->bits ? WORD_KNOWN : 0);
-	if ((form->bits | lemma.bits) & LIST_WEAK && !(form->bits & LIST_KEEP)
-	    && !(flags & (WORD_NUMBER | WORD_QUOTED | WORD_NAME | WORD_CAPS)))
+	if (((form->bits | lemma.bits) & LIST_WEAK || (form->bits & LIST_YEAR && beside_year(r, t)))
+	    && !(form->bits & LIST_KEEP) && !(flags & (WORD_NUMBER | WORD_QUOTED | WORD_NAME | WORD_CAPS)))
 		word->flags |= WORD_WEAK;
 	else
 		r->strong++;
@@ -467,7 +476,7 @@ static void set_class(struct reader *r, enum words_class class)
 {
 	struct words *w = r->w;
 
-	if (!w->classes)
+	if (!w->classes || w->class == CLASS_YES_NO)  /* "Can you tell me when": asks when */
 		w->class = class;
 	w->classes |= 1u << class;
 }
@@ -519,6 +528,8 @@ static size_t read_token(struct reader *r, size_t i)
 			set_class(r, phrase->class);
 		return len;
 	}
+	if (i == 0 && form->bits & LIST_ASKING)
+		set_class(r, CLASS_YES_NO);
 	if (i == 0 && phrase->bits & LIST_OPENER)
 		r->points = true;
 	if (r->strong == 0) {

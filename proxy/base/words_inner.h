@@ -59,6 +59,8 @@ enum list_bit {
 	LIST_TIME = 64, LIST_CHOICE = 128, LIST_VOLATILE = 256, LIST_FOLLOW = 512, LIST_POINTING = 1024,
 	LIST_OPENER = 2048, LIST_TELLING = 4096,   /* the question word may be a bare count: no time of day is meant */
 	LIST_DIRECT = 8192,                   /* a negator that belongs to the very next word */
+	LIST_YEAR = 16384,                    /* says nothing beside a number of four digits */
+	LIST_ASKING = 32768,                  /* a question that begins with it wants yes or no */
 };
 
 struct listed {                               /* what the lists say of a word or a lemma */

@@ -10,6 +10,8 @@
  *   [class WHEN]        question words and phrases, one a line; LIST, COUNT (a LIST that never asks for a time),
  *                       HOW, YES_NO, WHEN, WHERE, WHERE_FROM, WHO, WHOM, WHOSE, WHY, HOW_LONG, HOW_OLD, HOW_FAR, HOW_OFTEN
  *   [time]              after a LIST word these make it WHEN: what year
+ *   [asking]            at the very front, these ask for yes or no: is, does
+ *   [year]              weak beside a number of four digits
  *   [choice]            between, or            [polite]    a capital does not make it a name
  *   [volatile]          today, latest          [follow-up] he, she            [pointing]  it, this
  *   [opener]            phrases that carry on an earlier question, one a line
@@ -151,6 +153,8 @@ static const struct section {
 	{ "keep-last", SHAPE_WORDS,    LIST_KEEP_LAST, false },
 	{ "polite",    SHAPE_WORDS,    LIST_POLITE,    false },
 	{ "time",      SHAPE_WORDS,    LIST_TIME,      false },
+	{ "year",      SHAPE_WORDS,    LIST_YEAR,      false },
+	{ "asking",    SHAPE_WORDS,    LIST_ASKING,    false },
 	{ "choice",    SHAPE_WORDS,    LIST_CHOICE,    false },
 	{ "volatile",  SHAPE_WORDS,    LIST_VOLATILE,  true },
 	{ "follow-up", SHAPE_WORDS,    LIST_FOLLOW,    false },
