@@ -20,7 +20,8 @@ struct case_ {
 	const struct words *a, *b;
 	const struct pairing *p;
 	unsigned strong_a, strong_b;          /* strong words left over */
-	unsigned weak;                        /* weak or soft words left over, on both sides */
+	unsigned weak_a, weak_b;              /* weak words left over */
+	unsigned soft;                        /* soft ones, on both sides */
 };
 
 static const struct word *partner(const struct case_ *c, size_t i)
@@ -58,12 +59,27 @@ static bool guard_neg(const struct case_ *c)
 	return c->a->negators % 2 != c->b->negators % 2 || moved(c, is_negated, 0);
 }
 
+/* Is it the same time that is asked about? "When was it founded" may do without its auxiliary. */
+static bool other_time(const struct case_ *c)
+{
+	if (c->a->tense != c->b->tense
+	    && (c->a->class != CLASS_WHEN || c->a->tense == TENSE_FUTURE || c->b->tense == TENSE_FUTURE))
+		return true;
+	for (size_t i = 0; i < c->a->n; i++) {
+		const struct word *v = partner(c, i);
+
+		if (v && (c->a->word[i].flags ^ v->flags) & WORD_PAST)
+			return true;
+	}
+	return false;
+}
+
 /* What, how and yes/no may stand for each other: their keywords say what is asked for. */
 static bool guard_qc(const struct case_ *c)
 {
 	const unsigned mix = 1u << CLASS_PLAIN | 1u << CLASS_LIST | 1u << CLASS_HOW | 1u << CLASS_YES_NO;
 
-	return (c->a->classes & ~mix) != (c->b->classes & ~mix);
+	return (c->a->classes & ~mix) != (c->b->classes & ~mix) || other_time(c);
 }
 
 static bool same_number(const struct word *w, const struct word *v)
@@ -121,12 +137,48 @@ static bool keeps_place(const struct word *w)
 	return w->flags & (WORD_NAME | WORD_CAPS | WORD_NUMBER | WORD_QUOTED);
 }
 
+static bool is_cyrillic(struct slice s)
+{
+	return s.len && ((unsigned char)s.at[0] == 0xd0 || (unsigned char)s.at[0] == 0xd1 || (unsigned char)s.at[0] == 0xd2);
+}
+
+/* Have two words, and nothing else, traded places? "Does a dog chase a cat", "does a cat chase a dog". Neighbours may
+ * (kitchen light, light kitchen). Where cases tell who does what, word order is free, but then a trade shows in the
+ * endings of both: кіт їсть мишу, миша їсть кота. */
+static bool traded(const struct case_ *c)
+{
+	size_t at[2], n = 0;
+
+	if (c->a->n != c->b->n || (c->a->choice && c->b->choice))
+		return false;
+	for (size_t i = 0; i < c->a->n; i++) {
+		if (c->p->a[i] == (int8_t)i || (c->p->a[i] == -2 && c->p->b[i] == -2))
+			continue;
+		if (n == 2 || c->p->a[i] < 0)
+			return false;
+		at[n++] = i;
+	}
+	if (n < 2 || at[1] - at[0] < 2)
+		return false;
+	for (size_t k = 0; k < 2; k++) {
+		const struct word *w = &c->a->word[at[k]];
+
+		if (w->role || partner(c, at[k])->role)
+			return false;                 /* "in the kitchen" may stand anywhere */
+		if (is_cyrillic(w->text) && slice_is(w->text, partner(c, at[k])->text))
+			return false;
+	}
+	return true;
+}
+
 /* Names, numbers and quoted words that both have must come in one order, unless both offer a choice. */
 static bool guard_order(const struct case_ *c)
 {
 	int last = -1;
 	size_t i, j = 0;
 
+	if (traded(c))
+		return true;
 	if (c->a->choice && c->b->choice)
 		return false;
 	for (i = 0; i < c->a->n; i++) {
@@ -158,6 +210,7 @@ static bool opposed(unsigned a, unsigned b)
 {
 	static const uint8_t pairs[][2] = {
 		{ ROLE_FROM, ROLE_TO }, { ROLE_BEFORE, ROLE_AFTER }, { ROLE_WITH, ROLE_WITHOUT },
+		{ ROLE_OVER, ROLE_UNDER },
 	};
 
 	for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
@@ -187,7 +240,7 @@ static bool guard_extra(const struct case_ *c)
 
 static bool guard_sub(const struct case_ *c)
 {
-	return c->strong_a && c->strong_b;
+	return (c->strong_a && c->strong_b) || (c->mode == GUARDS_STRICT && c->weak_a && c->weak_b);
 }
 
 static bool name_left(const struct words *w, const int8_t *pair)
@@ -263,14 +316,19 @@ static unsigned needed(const struct case_ *c, unsigned alike)
 	return 4;
 }
 
+static bool left_over(const struct case_ *c)
+{
+	return c->strong_a || c->strong_b || c->weak_a || c->weak_b || c->soft;
+}
+
 static bool guard_short(const struct case_ *c)
 {
-	return !c->strong_a && !c->strong_b && !c->weak && evidence(c) < needed(c, 2);
+	return !left_over(c) && evidence(c) < needed(c, 2);
 }
 
 static bool guard_evid(const struct case_ *c)
 {
-	return (c->strong_a || c->strong_b || c->weak) && evidence(c) < needed(c, 3);
+	return left_over(c) && evidence(c) < needed(c, 3);
 }
 
 static bool (*const guard_of[GUARD_COUNT])(const struct case_ *) = {
@@ -280,19 +338,27 @@ static bool (*const guard_of[GUARD_COUNT])(const struct case_ *) = {
 #undef X
 };
 
+static void count_left(const struct words *w, const int8_t *pair, unsigned *strong, unsigned *weak, unsigned *soft)
+{
+	for (size_t i = 0; i < w->n; i++) {
+		if (pair[i] != -1)
+			continue;
+		if (w->word[i].flags & WORD_SOFT)
+			++*soft;
+		else if (w->word[i].flags & WORD_WEAK)
+			++*weak;
+		else
+			++*strong;
+	}
+}
+
 unsigned guards_verdicts(enum guards mode, const struct words *a, const struct words *b, const struct pairing *p)
 {
 	struct case_ c = { .mode = mode, .a = a, .b = b, .p = p };
 	unsigned verdicts = 0;
 
-	for (size_t i = 0; i < a->n; i++) {
-		c.strong_a += p->a[i] == -1 && word_weight(&a->word[i]) > 1;
-		c.weak += p->a[i] == -1 && word_weight(&a->word[i]) == 1;
-	}
-	for (size_t i = 0; i < b->n; i++) {
-		c.strong_b += p->b[i] == -1 && word_weight(&b->word[i]) > 1;
-		c.weak += p->b[i] == -1 && word_weight(&b->word[i]) == 1;
-	}
+	count_left(a, p->a, &c.strong_a, &c.weak_a, &c.soft);
+	count_left(b, p->b, &c.strong_b, &c.weak_b, &c.soft);
 	for (unsigned i = GUARD_NONE + 1; i < GUARD_COUNT; i++)
 		if (guard_of[i](&c))
 			verdicts |= 1u << i;

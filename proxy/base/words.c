@@ -177,9 +177,9 @@ void languages_of(const struct lexicon *l, const struct token *token, size_t n, 
 }
 
 size_t terms_of(const struct lexicon *l, const struct language *g, struct slice folded, bool capitals,
-	uint64_t term[WORD_TERMS_MAX], bool *known, struct listed *listed)
+	uint64_t term[WORD_TERMS_MAX], unsigned *flags, struct listed *listed)
 {
-	size_t n = stems_of(l->stems, g, folded, capitals, term, known), kept = 0;
+	size_t n = stems_of(l->stems, g, folded, capitals, term, flags), kept = 0;
 
 	*listed = (struct listed){ 0 };
 	for (size_t i = 0; i < n; i++) {
@@ -341,14 +341,14 @@ static void add_word(struct reader *r, const struct token *t, uint16_t flags, co
 	uint64_t term[WORD_TERMS_MAX], *kept;
 	struct listed lemma = { 0 };
 	struct word *word;
-	bool known = true;
+	unsigned found = WORD_KNOWN;
 	size_t n = 1;
 
 	/* What is quoted is meant as it is written. */
 	if (flags & (WORD_NUMBER | WORD_QUOTED) || t->flags & TOKEN_SYMBOL)
 		term[0] = text_hash(t->text);
 	if (!(flags & WORD_NUMBER) && !(t->flags & TOKEN_SYMBOL))
-		n = terms_of(r->l, language_at(r, t), t->text, t->flags & TOKEN_CAPITALS, term, &known, &lemma);
+		n = terms_of(r->l, language_at(r, t), t->text, t->flags & TOKEN_CAPITALS, term, &found, &lemma);
 	word = new_word(r, n);
 	kept = word ? arena_alloc(r->arena, n * sizeof *kept) : NULL;
 	if (!kept)
@@ -359,7 +359,7 @@ static void add_word(struct reader *r, const struct token *t, uint16_t flags, co
 	word->contrast = form->contrast ? form->contrast : lemma.contrast;
 	if ((form->bits | lemma.bits) & LIST_VOLATILE && r->w->skip == WORDS_FIT)
 		r->w->skip = WORDS_VOLATILE;
-	word->flags |= flags | (known || form->bits ? WORD_KNOWN : 0);
+	word->flags |= (uint16_t)(flags | found | (form->bits ? WORD_KNOWN : 0));
 	if (((form->bits | lemma.bits) & LIST_WEAK || (form->bits & LIST_YEAR && beside_year(r, t)))
 	    && !(form->bits & LIST_KEEP) && !(flags & (WORD_NUMBER | WORD_QUOTED | WORD_NAME | WORD_CAPS)))
 		word->flags |= WORD_WEAK;
@@ -538,6 +538,8 @@ static size_t read_token(struct reader *r, size_t i)
 	}
 	if (form->role)
 		r->role = form->role;
+	if (form->tense && !w->tense)
+		w->tense = form->tense;
 	if (form->bits & LIST_CHOICE)
 		w->choice = true;
 	if (form->bits & LIST_VOLATILE && w->skip == WORDS_FIT)

@@ -72,6 +72,9 @@ enum words_class {                            /* what is asked for */
 };
 extern const char *const words_class_name[WORDS_CLASSES];
 
+/* The tense of the auxiliary: is, was, will; є, був, буде. Without one it is the present. */
+enum words_tense { TENSE_PRESENT, TENSE_PAST, TENSE_FUTURE, WORDS_TENSES };
+
 enum word_flag {
 	WORD_NUMBER = 1, WORD_QUOTED = 2,
 	WORD_NAME = 4,                        /* capitalised in the middle of a sentence */
@@ -81,11 +84,13 @@ enum word_flag {
 	WORD_KNOWN = 64,                      /* in a dictionary or a list */
 	WORD_REPEAT = 128,                    /* another word of the same question has the same terms and counts */
 	WORD_NEGATED = 256,                   /* right after a negator */
-	WORD_FLAGS = 511
+	WORD_PAST = 512,                      /* a verb in the past tense (where the dictionary tells: Ukrainian) */
+	WORD_FLAGS = 1023
 };
 
 enum word_role {
 	ROLE_NONE, ROLE_FROM, ROLE_TO, ROLE_THAN, ROLE_BEFORE, ROLE_AFTER, ROLE_BY, ROLE_OF, ROLE_WITH, ROLE_WITHOUT,
+	ROLE_OVER, ROLE_UNDER,
 	WORD_ROLES
 };
 
@@ -105,6 +110,7 @@ struct words {
 	enum words_class class;               /* of the first question word */
 	unsigned classes;                     /* all of them: bits 1 << class */
 	unsigned negators;
+	enum words_tense tense;
 	bool choice;                          /* "between", "vs", "or": the order of what it names says nothing */
 	uint64_t quoted;                      /* hash of all quoted text; 0: none */
 	size_t n;

@@ -68,14 +68,14 @@ static void look_at(const struct lexicon *l, struct search *s, const struct lang
 	struct word w = { .terms = &hash, .n_terms = 1 };
 	unsigned start;
 	struct listed listed;
-	bool known;
+	unsigned flags;
 
 	mark_found(s, &w);                            /* numbers, names and what is quoted go by what is written */
 	start = start_of(t->text);
 	if (!(s->starts[start / 64] >> start % 64 & 1) || *lemmas == 0 || t->flags & (TOKEN_NUMBER | TOKEN_SYMBOL))
 		return;
 	--*lemmas;
-	w.n_terms = (uint8_t)terms_of(l, g, t->text, t->flags & TOKEN_CAPITALS, term, &known, &listed);
+	w.n_terms = (uint8_t)terms_of(l, g, t->text, t->flags & TOKEN_CAPITALS, term, &flags, &listed);
 	w.terms = term;
 	mark_found(s, &w);
 }

@@ -67,6 +67,7 @@ struct listed {                               /* what the lists say of a word or
 	uint16_t bits;
 	uint8_t role;
 	uint8_t class;
+	uint8_t tense;
 	uint16_t contrast;
 	uint64_t same;                        /* the term that stands for its synonyms; 0: itself */
 };
@@ -136,9 +137,9 @@ struct stems *stems_open(const UNormalizer2 *fold);
 void stems_close(struct stems *s);
 /* Finds the dictionary and the stemmer of g and sets g->stemmer (which stems owns); tells in notes what is missing. */
 must_use bool stems_add(struct stems *s, struct language *g, const char *dir, struct buf *notes, uint64_t *mark);
-/* The terms of a folded word, sorted, at least one; known: a dictionary has it. Any thread. */
+/* The terms of a folded word, sorted, at least one; flags: WORD_KNOWN if a dictionary has it, WORD_PAST. Any thread. */
 size_t stems_of(struct stems *s, const struct language *g, struct slice folded, bool capitals,
-	uint64_t term[WORD_TERMS_MAX], bool *known);
+	uint64_t term[WORD_TERMS_MAX], unsigned *flags);
 
 /* --- shared by words.c and words_bag.c ---------------------------------------------------------------- */
 
@@ -146,6 +147,6 @@ size_t stems_of(struct stems *s, const struct language *g, struct slice folded, 
 void languages_of(const struct lexicon *l, const struct token *token, size_t n, const struct language *of[SCRIPTS]);
 /* stems_of(), then synonyms folded. bits: what lists say of the lemmas, or of some of them. */
 size_t terms_of(const struct lexicon *l, const struct language *g, struct slice folded, bool capitals,
-	uint64_t term[WORD_TERMS_MAX], bool *known, struct listed *listed);
+	uint64_t term[WORD_TERMS_MAX], unsigned *flags, struct listed *listed);
 
 #endif

@@ -6,9 +6,10 @@
  *
  *   [stop]              dropped            [keep]      never dropped          [keep-last]  … at a clause's end
  *   [weak]              a quarter's weight [negator]   counted                [not-next]   … and tied to the next word
- *   [role FROM]         marks the next word: FROM TO THAN BEFORE AFTER BY OF WITH WITHOUT
+ *   [role FROM]         marks the next word: FROM TO THAN BEFORE AFTER BY OF WITH WITHOUT OVER UNDER
  *   [class WHEN]        question words and phrases, one a line; LIST, COUNT (a LIST that never asks for a time),
  *                       HOW, YES_NO, WHEN, WHERE, WHERE_FROM, WHO, WHOM, WHOSE, WHY, HOW_LONG, HOW_OLD, HOW_FAR, HOW_OFTEN
+ *   [tense PAST]        auxiliaries: was, had; FUTURE: will
  *   [time]              after a LIST word these make it WHEN: what year
  *   [asking]            at the very front, these ask for yes or no: is, does
  *   [year]              weak beside a number of four digits
@@ -161,13 +162,14 @@ static const struct section {
 	{ "pointing",  SHAPE_WORDS,    LIST_POINTING,  false },
 	{ "opener",    SHAPE_PHRASES,  LIST_OPENER,    false },
 	{ "role",      SHAPE_WORDS,    0,              false },
+	{ "tense",     SHAPE_WORDS,    0,              false },
 	{ "class",     SHAPE_PHRASES,  0,              false },
 	{ "same",      SHAPE_SAME,     0,              false },
 	{ "opposite",  SHAPE_OPPOSITE, 0,              false },
 };
 
 static const char *const role_name[WORD_ROLES] = {
-	[ROLE_NONE] = "", "FROM", "TO", "THAN", "BEFORE", "AFTER", "BY", "OF", "WITH", "WITHOUT",
+	[ROLE_NONE] = "", "FROM", "TO", "THAN", "BEFORE", "AFTER", "BY", "OF", "WITH", "WITHOUT", "OVER", "UNDER",
 };
 
 static const struct {
@@ -187,7 +189,7 @@ struct reading {
 	struct lexicon *l;
 	struct language *g;
 	const struct section *section;
-	uint8_t role, class;
+	uint8_t role, class, tense;
 	uint16_t class_bit;
 	unsigned line;
 	uint16_t *contrasts;
@@ -229,8 +231,8 @@ static bool fold(const struct lexicon *l, struct slice word, char *to, size_t si
 static bool put_lemmas(struct reading *r, struct slice folded, uint16_t bits)
 {
 	uint64_t term[WORD_TERMS_MAX];
-	bool known;
-	size_t n = stems_of(r->l->stems, r->g, folded, false, term, &known);
+	unsigned flags;
+	size_t n = stems_of(r->l->stems, r->g, folded, false, term, &flags);
 
 	for (size_t i = 0; i < n; i++) {
 		struct listed *it = map_put(&r->g->lemmas, term[i]);
@@ -253,6 +255,8 @@ static bool put_word(struct reading *r, struct slice folded)
 		it->role = r->role;
 	if (r->class)
 		it->class = r->class;
+	if (r->tense)
+		it->tense = r->tense;
 	return !r->section->of_lemmas || put_lemmas(r, folded, r->section->bit);
 }
 
@@ -260,8 +264,8 @@ static bool put_word(struct reading *r, struct slice folded)
 static bool put_same(struct reading *r, struct slice folded, uint64_t *head)
 {
 	uint64_t term[WORD_TERMS_MAX];
-	bool known;
-	size_t n = stems_of(r->l->stems, r->g, folded, false, term, &known);
+	unsigned flags;
+	size_t n = stems_of(r->l->stems, r->g, folded, false, term, &flags);
 
 	for (size_t i = 0; i < n; i++) {
 		struct listed *it = map_put(&r->g->lemmas, term[i]);
@@ -280,8 +284,8 @@ static bool put_opposite(struct reading *r, struct slice folded, uint16_t contra
 {
 	uint64_t term[WORD_TERMS_MAX];
 	struct listed *it;
-	bool known;
-	size_t n = stems_of(r->l->stems, r->g, folded, false, term, &known);
+	unsigned flags;
+	size_t n = stems_of(r->l->stems, r->g, folded, false, term, &flags);
 
 	for (size_t i = 0; i < n; i++) {
 		it = map_put(&r->g->lemmas, term[i]);
@@ -368,6 +372,8 @@ static void forget(struct map *m, const struct reading *r)
 			it->role = 0;
 		if (r->class && it->class == r->class && (it->bits & LIST_TELLING) == r->class_bit)
 			it->class = 0;
+		if (r->tense && it->tense == r->tense)
+			it->tense = 0;
 	}
 }
 
@@ -388,7 +394,7 @@ static bool read_section(struct reading *r, struct slice line)
 		else
 			of = part;
 	}
-	r->role = r->class = 0;
+	r->role = r->class = r->tense = 0;
 	r->class_bit = 0;
 	for (i = 0; i < sizeof sections / sizeof *sections; i++)
 		if (slice_is(name, slice_text(sections[i].name)))
@@ -411,6 +417,10 @@ static bool read_section(struct reading *r, struct slice line)
 		}
 		if (!r->class)
 			return wrong(r, "no such class", line);
+	} else if (slice_is(name, SLICE("tense"))) {
+		r->tense = slice_is(of, SLICE("PAST")) ? TENSE_PAST : slice_is(of, SLICE("FUTURE")) ? TENSE_FUTURE : 0;
+		if (!r->tense)
+			return wrong(r, "no such tense", line);
 	} else if (of.len) {
 		return wrong(r, "one word too many", line);
 	}
@@ -553,16 +563,16 @@ static bool expand(const struct lexicon *l, struct alias *x, const struct token 
 		const struct listed *listed = g ? map_find(&g->forms, text_hash(token[i].text)) : NULL;
 		struct word *w = &x->word[x->n_words];
 		struct listed lemma;
-		bool known;
+		unsigned flags;
 
 		if (listed && listed->bits & LIST_STOP)
 			continue;
 		memcpy(at, token[i].text.at, token[i].text.len);
 		w->text = slice_of(at, token[i].text.len < WORD_TEXT_MAX ? token[i].text.len : 0);
 		at += token[i].text.len;
-		w->n_terms = (uint8_t)terms_of(l, g, token[i].text, false, terms + n_terms, &known, &lemma);
+		w->n_terms = (uint8_t)terms_of(l, g, token[i].text, false, terms + n_terms, &flags, &lemma);
 		n_terms += w->n_terms;
-		w->flags = WORD_SOFT | (known ? WORD_KNOWN : 0) | (token[i].flags & TOKEN_CAPITAL ? WORD_NAME : 0);
+		w->flags = WORD_SOFT | (flags & WORD_KNOWN) | (token[i].flags & TOKEN_CAPITAL ? WORD_NAME : 0);
 		x->n_words++;
 	}
 	x->terms = malloc((n_terms + 1) * sizeof *x->terms);

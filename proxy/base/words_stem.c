@@ -5,7 +5,7 @@
  * often than not. Proper names are in the dictionary with a capital only, so every word is tried as folded,
  * with a capital, and, if it was written so, in capitals. A Cyrillic word the dictionary does not know (or all,
  * when there is none) also gets a term for its stem without the commonest endings: докер, докера, докером.
- * Languages that Snowball has go by Snowball; their dictionary, if there is one, only says which words exist.
+ * English goes by its few endings, each checked against the dictionary. Other languages that Snowball has go by Snowball; their dictionary, if there is one, only says which words exist.
  *
  * Threads  any; one lock around libraries that have none. A word costs them 20 to 50 µs the first time, after that
  *          the memo answers. The memo has a fixed number of places and each place the word that came last.
@@ -29,12 +29,14 @@ struct stemmer {
 	Hunhandle *dictionary;
 	struct sb_stemmer *snowball;
 	unsigned number;
+	bool english;
 	struct stemmer *next;
 };
 
 struct memo {
 	uint64_t word;
-	uint8_t n, known;
+	uint16_t flags;
+	uint8_t n;
 	uint64_t term[WORD_TERMS_MAX];
 };
 
@@ -129,6 +131,7 @@ bool stems_add(struct stems *s, struct language *g, const char *dir, struct buf 
 	m->number = s->all ? s->all->number + 1 : 1;
 	s->all = m;
 	g->stemmer = m;
+	m->english = !strcmp(g->code, "en");
 	if (g->info && g->info->stemmer)
 		m->snowball = sb_stemmer_new(g->info->stemmer, NULL);
 	if (find_dictionary(dir ? dir : DICTIONARIES, g->code, aff, dic, sizeof aff))
@@ -187,8 +190,29 @@ static bool same_start(const char *a, size_t a_len, struct slice b)
 	return a_len >= n && memcmp(a, b.at, n) == 0;
 }
 
+static bool ends_with(struct slice s, const char *end)
+{
+	size_t n = strlen(end);
+
+	return s.len > n && memcmp(s.at + s.len - n, end, n) == 0;
+}
+
+/* Past tense of Ukrainian: писав, писала, писалося, написано. The lemma must be a verb, for the endings alone are a noun's too. */
+static bool is_past(struct slice word, struct slice lemma)
+{
+	static const char *const endings[] = { "в", "ла", "ло", "ли", "вся", "лася", "лося", "лися", "лась", "лось", "лись",
+		"всь", "но", "то" };
+
+	if (!ends_with(lemma, "ти") && !ends_with(lemma, "тися") && !ends_with(lemma, "тись"))
+		return false;
+	for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
+		if (ends_with(word, endings[i]))
+			return true;
+	return false;
+}
+
 static void add_lemmas(const struct stems *s, Hunhandle *h, const char *word, struct slice folded,
-	uint64_t *term, size_t *n)
+	uint64_t *term, size_t *n, unsigned *flags)
 {
 	char **lemma = NULL;
 	int found = Hunspell_stem(h, &lemma, word);
@@ -197,8 +221,11 @@ static void add_lemmas(const struct stems *s, Hunhandle *h, const char *word, st
 	for (int i = 0; i < found; i++) {
 		size_t len = fold_text(s, lemma[i], text, sizeof text);
 
-		if (len && same_start(text, len, folded))
-			add_term(term, n, text_hash(slice_of(text, len)));
+		if (!len || !same_start(text, len, folded))
+			continue;
+		add_term(term, n, text_hash(slice_of(text, len)));
+		if (is_past(folded, slice_of(text, len)))
+			*flags |= WORD_PAST;
 	}
 	Hunspell_free_list(h, &lemma, found);
 }
@@ -230,7 +257,7 @@ static bool capitalise(const char *word, bool all, char *to, size_t size)
 /* The commonest case endings of Ukrainian and Russian, longest first. A stem keeps at least four letters. */
 static size_t without_ending(struct slice w)
 {
-	static const char *const ending[] = { "ами", "ями", "ові", "еві", "ого", "ому", "ими", "ому", "ами", "ах", "ям", "ях",
+	static const char *const ending[] = { "ами", "ями", "ові", "еві", "ого", "ому", "ими", "ах", "ям", "ях",
 		"ам", "ом", "ем", "єм", "ою", "ею", "єю", "ів", "їв", "ий", "ій", "ої", "их", "им", "ые", "ый", "ов", "а", "я",
 		"у", "ю", "і", "ї", "и", "е", "о", "ы", "ь" };
 
@@ -243,28 +270,101 @@ static size_t without_ending(struct slice w)
 	return w.len;
 }
 
+static bool is_vowel(char c)
+{
+	return c == 'a' || c == 'e' || c == 'i' || c == 'o' || c == 'u';
+}
+
+static bool is_word(const struct stemmer *m, const char *word, size_t len, const char *end)
+{
+	char text[STEM_BYTES_MAX + 8];
+
+	snprintf(text, sizeof text, "%.*s%s", (int)len, word, end);
+	return len >= 2 && Hunspell_spell(m->dictionary, text);
+}
+
+static void add_form(const char *word, size_t len, const char *end, uint64_t *term, size_t *n)
+{
+	char text[STEM_BYTES_MAX + 8];
+
+	snprintf(text, sizeof text, "%.*s%s", (int)len, word, end);
+	add_term(term, n, text_hash(slice_text(text)));
+}
+
+/* What is left of an English word without -ed or -ing: hoping: hope; hopping: hop; opening: open; using: use. */
+static void add_verb(const struct stemmer *m, const char *w, size_t len, uint64_t *term, size_t *n)
+{
+	bool with_e, short_end;
+
+	if (len < 2 || (len == 2 && !is_word(m, w, len, "e")))
+		return;
+	if (len > 3 && w[len - 1] == w[len - 2] && !is_vowel(w[len - 1]) && is_word(m, w, len - 1, "")) {
+		add_form(w, len - 1, "", term, n);
+		if (w[len - 1] != 'l' && w[len - 1] != 's')
+			return;                       /* calling: call, controlling: control */
+	}
+	with_e = is_word(m, w, len, "e");
+	short_end = len > 2 && !is_vowel(w[len - 1]) && is_vowel(w[len - 2]) && !is_vowel(w[len - 3]);
+	if (with_e)
+		add_form(w, len, "e", term, n);
+	if (!(with_e && short_end) && is_word(m, w, len, ""))
+		add_form(w, len, "", term, n);        /* else it would be doubled: caring is not of car */
+}
+
+/* English inflects little, and Snowball's stems are too short to trust (university, universe; import, important).
+ * So: the word, and what it is an inflection of if the dictionary has that. */
+static size_t english(const struct stemmer *m, const char *w, size_t len, uint64_t *term)
+{
+	size_t n = 0;
+
+	add_form(w, len, "", term, &n);
+	if (len < 4)
+		return n;
+	if (w[len - 1] == 's' && w[len - 2] != 's' && w[len - 2] != 'u' && w[len - 2] != 'i'
+	    && strcmp(w + len - 3, "ics") && strcmp(w, "news")) {
+		if (!strcmp(w + len - 3, "ies") && is_word(m, w, len - 3, "y"))
+			add_form(w, len - 3, "y", term, &n);
+		else if (!strcmp(w + len - 3, "ves") && is_word(m, w, len - 3, "f"))
+			add_form(w, len - 3, "f", term, &n);
+		else if (is_word(m, w, len - 1, ""))
+			add_form(w, len - 1, "", term, &n);
+		else if (w[len - 2] == 'e' && is_word(m, w, len - 2, ""))
+			add_form(w, len - 2, "", term, &n);
+	} else if (!strcmp(w + len - 3, "ied") && is_word(m, w, len - 3, "y")) {
+		add_form(w, len - 3, "y", term, &n);
+	} else if (!strcmp(w + len - 2, "ed")) {
+		add_verb(m, w, len - 2, term, &n);
+	} else if (len > 4 && !strcmp(w + len - 3, "ing")) {
+		add_verb(m, w, len - 3, term, &n);
+	}
+	return n;
+}
+
 static size_t look_up(struct stems *s, const struct stemmer *m, enum script script, struct slice folded, bool capitals,
-	uint64_t *term, bool *known)
+	uint64_t *term, unsigned *flags)
 {
 	char word[STEM_BYTES_MAX + 1], other[4 * STEM_BYTES_MAX];
+	bool by_dictionary = m->dictionary && !m->snowball, known = false;
 	size_t n = 0;
 
 	memcpy(word, folded.at, folded.len);
 	word[folded.len] = 0;
-	*known = false;
+	*flags = 0;
 	if (m->dictionary) {
-		*known = Hunspell_spell(m->dictionary, word);
-		if (!m->snowball)
-			add_lemmas(s, m->dictionary, word, folded, term, &n);
+		known = Hunspell_spell(m->dictionary, word);
+		if (by_dictionary)
+			add_lemmas(s, m->dictionary, word, folded, term, &n, flags);
 		for (int all = 0; all <= (capitals ? 1 : 0); all++) {
-			if ((m->snowball && *known) || !capitalise(word, all, other, sizeof other))
+			if ((!by_dictionary && known) || !capitalise(word, all, other, sizeof other))
 				continue;
-			*known |= Hunspell_spell(m->dictionary, other) != 0;
-			if (!m->snowball)
-				add_lemmas(s, m->dictionary, other, folded, term, &n);
+			known |= Hunspell_spell(m->dictionary, other) != 0;
+			if (by_dictionary)
+				add_lemmas(s, m->dictionary, other, folded, term, &n, flags);
 		}
 	}
-	if (m->snowball) {
+	if (m->english && m->dictionary) {
+		n = english(m, word, folded.len, term);
+	} else if (m->snowball) {
 		const sb_symbol *stem = sb_stemmer_stem(m->snowball, (const sb_symbol *)word, (int)folded.len);
 		int len = sb_stemmer_length(m->snowball);
 
@@ -273,20 +373,21 @@ static size_t look_up(struct stems *s, const struct stemmer *m, enum script scri
 	}
 	if (n == 0) {
 		add_term(term, &n, text_hash(folded));
-		if (script == SCRIPT_CYRILLIC && !*known)
+		if (script == SCRIPT_CYRILLIC && !known)
 			add_term(term, &n, text_hash(slice_of(folded.at, without_ending(folded))));
 	}
+	*flags |= known ? WORD_KNOWN : 0;
 	return n;
 }
 
 size_t stems_of(struct stems *s, const struct language *g, struct slice folded, bool capitals,
-	uint64_t term[WORD_TERMS_MAX], bool *known)
+	uint64_t term[WORD_TERMS_MAX], unsigned *flags)
 {
 	uint64_t key;
 	struct memo *place;
 	size_t n;
 
-	*known = false;
+	*flags = 0;
 	if (!g || !g->stemmer || folded.len > STEM_BYTES_MAX || memchr(folded.at, 0, folded.len)) {
 		term[0] = text_hash(folded);
 		return 1;
@@ -295,17 +396,17 @@ size_t stems_of(struct stems *s, const struct language *g, struct slice folded, 
 	place = &s->memo[key % MEMO_PLACES];
 	pthread_mutex_lock(&s->lock);
 	if (place->n == 0 || place->word != key) {
-		bool is_known;
+		unsigned found;
 
 		place->n = (uint8_t)look_up(s, g->stemmer, g->info ? g->info->script : SCRIPT_OTHER, folded, capitals,
-			place->term, &is_known);
+			place->term, &found);
 		qsort(place->term, place->n, sizeof *place->term, later);
-		place->known = is_known;
+		place->flags = (uint16_t)found;
 		place->word = key;
 	}
 	n = place->n;
 	memcpy(term, place->term, n * sizeof *term);
-	*known = place->known;
+	*flags = place->flags;
 	pthread_mutex_unlock(&s->lock);
 	return n;
 }
