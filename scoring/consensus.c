@@ -2,7 +2,7 @@
  * least risky one; it helps where there is no final answer to vote on.
  *
  * Two measures, each stretched over [0, 1] among the candidates: mean Jaccard of the token sets, mean cosine of the
- * term frequencies. All alike: 1 for everyone. Sorted profiles are merged, so a pair costs the sum of its lengths. */
+ * term frequencies. All alike, or fewer than three: 1 for everyone. Sorted profiles are merged, so a pair costs the sum of its lengths. */
 #include "scoring/round.h"
 
 #include <math.h>
@@ -106,5 +106,5 @@ void score_consensus(struct round *r)
 	stretch(r, cosine);
 	for (int i = 0; i < r->n; i++)
 		if (r->reading[i].in)
-			round_set(r, i, CRITERION_consensus, r->alive < 3 ? 1 : (jaccard[i] + cosine[i]) / 2);
+			round_set(r, i, CRITERION_consensus, (jaccard[i] + cosine[i]) / 2);
 }

@@ -39,7 +39,7 @@ static double structure_of(struct slice text)
 	struct slice rest = text, line;
 	struct fence f = { 0 };
 	unsigned items = 0;
-	bool marked = false, block = false, gap = false, blank = false, any = false;
+	bool marked = false, block = false, gap = false, blank = false;
 
 	while (line_next(&rest, &line)) {
 		if (fence_line(&f, line)) {
@@ -49,11 +49,10 @@ static double structure_of(struct slice text)
 		if (f.mark)
 			continue;
 		if (text_trim(line).len == 0) {
-			blank = any;
+			blank = true;
 			continue;
 		}
 		gap |= blank;
-		any = true;
 		items += line_is_list_item(line);
 		marked = marked || line_is_heading(line) || has_bold(line);
 		block = block || is_table_rule(line);

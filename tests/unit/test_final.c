@@ -94,6 +94,8 @@ static const struct { const char *question, *text, *want; } finals[] = {
 	{ free_text, "    return n + 5\n", "" },
 	{ free_text, "SELECT a FROM b;", "" },
 	{ free_text, "!!!", "" }, { free_text, "", "" }, { free_text, "2 + 3 = 5", "5" }, { free_text, "[1,4,9]", "1,4,9" },
+	{ free_text, "[10,20,300]", "10,20,300" }, { how_many, "We do not know, but the answer is from 5 to 7.", "from 5 to 7" },
+	{ which_date, "We do not know the month but the answer is day 5 of May.", "day 5 of may" },
 	{ free_text, "50%", "50" }, { free_text, "05.06.2024", "5.6.2024" }, { free_text, "-3.10", "-3.1" }, { free_text, "-j50 ohms", "-j50 ohms" },
 };
 

@@ -91,7 +91,7 @@ static void check_values(const struct scoring *s, const char *question, enum cri
 			assert_false(score[i].active[k]);
 		else
 			assert_true(score[i].active[k]);
-		if (want[i] >= 0 && fabs(score[i].value[k] - want[i]) > 1e-3)
+		if (want[i] >= 0 && !(fabs(score[i].value[k] - want[i]) <= 1e-3))
 			fail_msg("%s of \"%.60s\": %g, not %g", criterion_info[k].name, texts[i], score[i].value[k], want[i]);
 	}
 }
@@ -208,13 +208,14 @@ static void structure_adds_up(void **state)
 
 static void forbidden_words_halve(void **state)
 {
-	struct scoring *s = scoring_with(NULL, "# a comment\ncasino\nbad luck\r\n\n  Казино\nвільний час\nC++\n");
+	struct scoring *s = scoring_with(NULL, "# a comment\ncasino\nbad luck\r\n\n  Казино\nвільний час\nC++\nодин два три\n");
 
 	(void)state;
 	CHECK(s, "?", forbidden, WANT(1, 0.5, 0.25, 1), "Fine.", "The CASINO, the casino!", "Casino and bad, luck",
 	      "casinos are other words; bad good luck");
 	CHECK(s, "?", forbidden, WANT(0.5, 0.5, 0.25, 1), "КАЗИНО!", "у вільний  час", "казино й вільний\nчас",
 	      "вільний від часу, казиношний; a comment");
+	CHECK(s, "?", forbidden, WANT(0.5, 1, 1), "Раз: один, два, три.", "один два", "два три один два");
 	scoring_free(s);
 	s = scoring_with(NULL, "");
 	CHECK(s, "?", forbidden, WANT(1, 1), "casino", "");
@@ -278,6 +279,8 @@ static void consensus_prefers_the_middle(void **state)
 	/* Jaccard: AB 4/5, AC 1/7, BC 1/8; cosine: AB 4/(2√5), AC 1/4, BC 1/(2√5); then stretched */
 	CHECK(s, "?", consensus, WANT(1, 0.9671, 0), "alpha beta gamma delta", "alpha beta gamma delta epsilon",
 	      "alpha chi psi omega");
+	/* the same sets, other counts: Jaccard AB 1, AC and BC 1/2; cosine AB 4/√20, AC 1/√10, BC 1/√2 */
+	CHECK(s, "?", consensus, WANT(0.662, 1, 0), "alpha alpha alpha beta", "alpha beta", "beta");
 	CHECK(s, "?", consensus, WANT(1, 1, 0), "Київ — столиця", "київ столиця", "не знаю");
 	CHECK(s, "?", consensus, WANT(1, 1, 1), "same words", "same words", "same words");
 	CHECK(s, "?", consensus, WANT(1, 1), "one", "two");
@@ -290,7 +293,7 @@ static void incomplete_answers_show(void **state)
 {
 	static const struct { const char *text; double want; } cases[] = {
 		{ "", 0 }, { "```c\nint a;", 0 }, { "~~~\ncode\n```\n", 0 }, { "```c\nint a;\n```", 1 },
-		{ "This is a whole sentence.", 1 }, { "Це ціле речення!", 1 }, { "Це ціле речення…", 1 }, { "Kilogram", 1 }, { "Київ", 1 },
+		{ "This is a whole sentence.", 1 }, { "Це ціле речення!", 1 }, { "Це ціле речення…", 1 }, { "Kilogram", 1 }, { "A title of some seven words", 1 }, { "Київ", 1 },
 		{ "The first sentence ends. The second one goes on without", 0.3 },
 		{ "Перше речення є. Друге речення обривається на середині", 0.3 },
 		{ "We list these three:", 0.3 }, { "one, two,", 0.3 }, { "x =", 0.3 },
@@ -320,6 +323,11 @@ static void repetition_counts_runs_and_sees_loops(void **state)
 	      "one two three four one two three four", "one two three four one two three four one two three four");
 	assert_true(asprintf(&fresh, "A long and varied beginning with many words of all kinds, which says a lot. %s", marks) > 0);
 	CHECK(s, "?", repetition, WANT(0.2, 0.2), marks, fresh);
+	/* a sentence said three times at the end is no loop: of 49 runs of four, 7 + 7 within it and 3 across come again */
+	CHECK(s, "?", repetition, WANT(1 - (17 / 49.0 - 0.2) / 0.8, 1),
+	      "a1 a2 a3 a4 a5 a6 a7 a8 a9 b1 b2 b3 b4 b5 b6 b7 b8 b9 c1 c2 c3 c4 "
+	      "some-what longish-words follow-now, and they-are said. some-what longish-words follow-now, and they-are said. "
+	      "some-what longish-words follow-now, and they-are said.", "x");
 	struct scoring_question q = asks("?");
 	struct candidate c[2] = { says(loop), says(page) };
 	struct score score[2];
@@ -350,6 +358,9 @@ static void agreement_is_the_share_of_the_others(void **state)
 	/* two of four have one: half is enough; one of three is not */
 	CHECK(s, free_text, agreement, WANT(1 / 3.0, 1 / 3.0, 0, 0), "Kyiv", "kyiv.",
 	      "A text that has no final answer, only many words.", "Another text that has none, with as many words in it.");
+	CHECK(s, free_text, agreement, WANT(-1, -1, -1, -1, -1), "Kyiv", "Kyiv",
+	      "A text that has no final answer, only many words.", "Another text that has none, with as many words in it.",
+	      "A third text that has none, with as many words in it.");
 	CHECK(s, free_text, agreement, WANT(-1, -1, -1), "Kyiv", "A text that has no final answer, only many words.",
 	      "Another text that has none, with as many words in it.");
 	scoring_free(s);
@@ -553,6 +564,9 @@ static void tool_calls_agree_by_name_and_arguments(void **state)
 		assert_true(score[i].value[CRITERION_complete] == 1);
 	}
 	assert_true(scoring_agreed(s, &q, c, 2));
+	c[1].cut = true;
+	assert_false(scoring_agreed(s, &q, c, 2));
+	c[1].cut = false;
 	c[1].tool_calls = SLICE("{\"function\":{\"name\":\"weather\",\"arguments\":{\"city\":");
 	assert_false(scoring_agreed(s, &q, c, 3));
 	scoring_pick(s, &q, c, 4, score);
@@ -578,6 +592,8 @@ static void a_format_is_judged_as_json(void **state)
 	assert_true(score[1].value[CRITERION_agreement] == 0.5 && score[2].value[CRITERION_agreement] == 0.5);
 	assert_false(score[0].active[CRITERION_length] || score[0].active[CRITERION_structure] || score[0].active[CRITERION_keywords]);
 	assert_true(scoring_agreed(s, &q, c + 1, 2));
+	c[2].cut = true;
+	assert_false(scoring_agreed(s, &q, c + 1, 2));
 	c[1] = says("{\"why\": \"so\", \"answer\": \"5 kg\"}");
 	c[2] = says("{\"why\": \"for another reason\", \"answer\": 5}");
 	assert_true(scoring_agreed(s, &q, c + 1, 2));
