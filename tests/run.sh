@@ -14,45 +14,51 @@ export OLLACACHE=$PWD/${MODE:+$build/}ollacache FAKE_OLLAMA=$PWD/$build/fake_oll
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:abort_on_error=0:strict_string_checks=1}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1:halt_on_error=1}
 export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=0:exitcode=66:second_deadlock_stack=1}
+# ThreadSanitizer of gcc 12 cannot live where newer kernels put things, unless they are put where they always were
+under=(env)
+if [ "$MODE" = tsan ] && setarch -R true 2>/dev/null; then
+	under=(setarch -R)
+fi
 passed=0 failed=0
 log=$(mktemp) || exit 1
 trap 'rm -f "$log"' EXIT
 
-# count NAME STATUS: what the log of a suite comes to
+# count NAME STATUS: adds up what the log of a suite comes to, and says it in $report
 count() {
 	local name=$1 status=$2 p f
 	p=$(sed -nE 's/^\[  PASSED  \] ([0-9]+) test.*/\1/p; s/^([0-9]+) passed, [0-9]+ failed$/\1/p' "$log" | awk '{ n += $1 } END { print n + 0 }')
 	f=$(sed -nE 's/^\[  FAILED  \] (.*: )?([0-9]+) test\(s\).*/\2/p; s/^[0-9]+ passed, ([0-9]+) failed$/\1/p' "$log" | awk '{ n += $1 } END { print n + 0 }')
+	report=
 	if [ "$status" -ge 124 ] || { [ "$status" -ne 0 ] && [ "$f" -eq 0 ]; }; then
-		echo "== $name: ended with status $status"
+		report=" (ended with status $status)"
 		f=$((f + 1))
 	elif [ $((p + f)) -eq 0 ]; then
-		echo "== $name: ran no test"
+		report=" (ran no test)"
 		f=1
 	fi
 	passed=$((passed + p)) failed=$((failed + f))
-	echo "== $name: $p ok, $f not ok"
+	report="== $name: $p ok, $f not ok$report"
 }
+
+count_line='^[0-9]+ passed, [0-9]+ failed$'
 
 # run NAME SECONDS COMMAND…: its output as it comes, but for the count, which is ours to print
 run() {
 	local name=$1 seconds=$2
 	shift 2
-	timeout -k 10 "$seconds" "$@" 2>&1 | tee "$log" | grep --line-buffered -vE '^[0-9]+ passed, [0-9]+ failed$'
+	timeout -k 10 "$seconds" "${under[@]}" "$@" 2>&1 | tee "$log" | grep --line-buffered -vE "$count_line"
 	count "$name" "${PIPESTATUS[0]}"
+	echo "$report"
 }
 
 # quiet NAME SECONDS COMMAND…: its output only if it does not pass
 quiet() {
-	local name=$1 seconds=$2 status before=$failed
+	local name=$1 seconds=$2 before=$failed
 	shift 2
-	timeout -k 10 "$seconds" "$@" >"$log" 2>&1
-	status=$?
-	local said
-	said=$(count "$name" "$status")
-	count "$name" "$status" >/dev/null
-	[ "$failed" = "$before" ] || grep -vE '^[0-9]+ passed, [0-9]+ failed$' "$log"
-	echo "$said"
+	{ timeout -k 10 "$seconds" "${under[@]}" "$@" >"$log" 2>&1; } 2>/dev/null
+	count "$name" $?
+	[ "$failed" = "$before" ] || grep -vE "$count_line" "$log"
+	echo "$report"
 }
 
 # The first suite that needs the programs builds them; a program that does not build is a failure of its own.

@@ -198,7 +198,7 @@ static void every_promised_name_is_there_in_both(void **state)
 		assert_true(has_line(text, line));
 		assert_non_null(json_object_get(o, histograms[i]));
 	}
-	assert_int_equal(json_object_size(o), n_counters + n_gauges + n_histograms);
+	assert_true(json_object_size(o) >= n_counters + n_gauges + n_histograms);
 	json_decref(o);
 	free(text);
 	free(a);
