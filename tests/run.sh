@@ -95,8 +95,8 @@ for suite; do
 				failed=$((failed + 1))
 			fi
 		done ;;
-	lint) quiet lint 600 tests/lint.sh quick ;;
-	lint-all) run lint 1800 tests/lint.sh all ;;
+	lint) need program; quiet lint 600 tests/lint.sh quick ;;
+	lint-all) need program; run lint 1800 tests/lint.sh all ;;
 	scenario) script scenario 1800 tests/scenario/run.sh ;;
 	transparency) script transparency 900 tests/transparency.sh ;;
 	clients) script clients 1800 tests/clients/run.sh ;;
