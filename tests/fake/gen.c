@@ -30,7 +30,7 @@ struct gen {
 	char *model;
 	struct str think, text, tools, context;
 	size_t think_at, text_at;
-	long tokens, i, prompt_tokens, said, num_predict, top_logprobs;
+	long tokens, word, i, prompt_tokens, said, num_predict, top_logprobs;
 	uint64_t seed;
 	bool logprobs, words, raw, tools_out, cut, think_edge;
 	struct str chunk;                      /* lines gathered for one HTTP chunk */
@@ -935,7 +935,7 @@ static bool step(struct gen *g)
 		return true;
 	}
 	if (g->num_predict > 0 && g->said >= g->num_predict) {
-		g->cut = g->text_at < g->text.n || (g->words && g->i < g->tokens);
+		g->cut = g->text_at < g->text.n || (g->words && g->word < g->tokens);
 		return false;
 	}
 	if (g->line_bytes && g->i == g->line_at && g->stream && !is_v1(g)) {
@@ -944,12 +944,12 @@ static bool step(struct gen *g)
 	}
 	if (g->words) {
 		char word[40];
-		uint64_t h = hash_mix(g->seed ^ hash_mix((uint64_t)g->i + 7));
+		uint64_t h = hash_mix(g->seed ^ hash_mix((uint64_t)g->word + 7));
 
-		if (g->i >= g->tokens)
+		if (g->word >= g->tokens)
 			return false;
-		snprintf(word, sizeof word, "%s%s%s", g->i ? " " : "", words[h % WORDS], g->i == g->tokens - 1 ? "." : "");
-		if (!g->i)
+		snprintf(word, sizeof word, "%s%s%s", g->word ? " " : "", words[h % WORDS], g->word == g->tokens - 1 ? "." : "");
+		if (!g->word++)
 			word[0] = (char)(word[0] & ~0x20);
 		say(g, word, strlen(word), false, NULL);
 		return true;
