@@ -158,14 +158,14 @@ static bool traded(const struct case_ *c)
 			return false;
 		at[n++] = i;
 	}
-	if (n < 2 || at[1] - at[0] < 2)
+	if (n < 2)
 		return false;
 	for (size_t k = 0; k < 2; k++) {
 		const struct word *w = &c->a->word[at[k]];
 
 		if (w->role || partner(c, at[k])->role)
 			return false;                 /* "in the kitchen" may stand anywhere */
-		if (is_cyrillic(w->text) && slice_is(w->text, partner(c, at[k])->text))
+		if (is_cyrillic(w->text) ? slice_is(w->text, partner(c, at[k])->text) : at[1] - at[0] < 2)
 			return false;
 	}
 	return true;
@@ -240,7 +240,7 @@ static bool guard_extra(const struct case_ *c)
 
 static bool guard_sub(const struct case_ *c)
 {
-	return (c->strong_a && c->strong_b) || (c->mode == GUARDS_STRICT && c->weak_a && c->weak_b);
+	return (c->strong_a && c->strong_b) || (c->weak_a && c->weak_b);
 }
 
 static bool name_left(const struct words *w, const int8_t *pair)

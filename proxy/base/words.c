@@ -232,6 +232,7 @@ struct reader {
 	bool capitals_say, names_say;         /* does writing in capitals, or with one, mean anything here? */
 	uint8_t role, aliases;
 	bool negated;                         /* the next word is */
+	bool class_gives_way;
 	unsigned strong;                      /* words so far that say something */
 	bool follows, points;                 /* he, she; it, this: before anything they could stand for */
 };
@@ -472,12 +473,15 @@ static bool asks_for_time(const struct reader *r, size_t i, size_t *len)
 	return false;
 }
 
-static void set_class(struct reader *r, enum words_class class)
+/* The first question word counts, but "can you tell me when" asks when. */
+static void set_class(struct reader *r, enum words_class class, bool gives_way)
 {
 	struct words *w = r->w;
 
-	if (!w->classes || w->class == CLASS_YES_NO)  /* "Can you tell me when": asks when */
+	if (!w->classes || r->class_gives_way) {
 		w->class = class;
+		r->class_gives_way = gives_way;
+	}
 	w->classes |= 1u << class;
 }
 
@@ -523,13 +527,13 @@ static size_t read_token(struct reader *r, size_t i)
 	if (phrase->class) {
 		r->role = ROLE_NONE;                  /* "in which …": of the question, not of what comes next */
 		if (phrase->class == CLASS_LIST && !(phrase->bits & LIST_TELLING) && asks_for_time(r, i, &len))
-			set_class(r, CLASS_WHEN);
+			set_class(r, CLASS_WHEN, false);
 		else
-			set_class(r, phrase->class);
+			set_class(r, phrase->class, phrase->bits & LIST_REQUEST || phrase->class == CLASS_YES_NO);
 		return len;
 	}
 	if (i == 0 && form->bits & LIST_ASKING)
-		set_class(r, CLASS_YES_NO);
+		set_class(r, CLASS_YES_NO, true);
 	if (i == 0 && phrase->bits & LIST_OPENER)
 		r->points = true;
 	if (r->strong == 0) {

@@ -60,11 +60,12 @@ enum list_bit {
 	LIST_OPENER = 2048, LIST_TELLING = 4096,   /* the question word may be a bare count: no time of day is meant */
 	LIST_DIRECT = 8192,                   /* a negator that belongs to the very next word */
 	LIST_YEAR = 16384,                    /* says nothing beside a number of four digits */
+	LIST_REQUEST = 65536,                 /* tell me: any question word after it says better what is asked */
 	LIST_ASKING = 32768,                  /* a question that begins with it wants yes or no */
 };
 
 struct listed {                               /* what the lists say of a word or a lemma */
-	uint16_t bits;
+	uint32_t bits;
 	uint8_t role;
 	uint8_t class;
 	uint8_t tense;
@@ -125,6 +126,8 @@ void map_fini(struct map *m);
 
 /* Reads the built-in list of a language, then dir/CODE.txt if there is one. */
 must_use bool lists_load(struct lexicon *l, struct language *g, const char *dir, char *why, size_t len);
+/* A whole file; *text is the caller's to free. Not there: true, with *text NULL, and why says so. */
+must_use bool list_file_read(const char *path, char **text, size_t *n, char *why, size_t len);
 must_use bool aliases_load(struct lexicon *l, const char *file, char *why, size_t len);
 void aliases_fini(struct lexicon *l);
 /* The alias whose short form starts at token[0], or NULL. */

@@ -8,7 +8,7 @@
  *   [weak]              a quarter's weight [negator]   counted                [not-next]   … and tied to the next word
  *   [role FROM]         marks the next word: FROM TO THAN BEFORE AFTER BY OF WITH WITHOUT OVER UNDER
  *   [class WHEN]        question words and phrases, one a line; LIST, COUNT (a LIST that never asks for a time),
- *                       HOW, YES_NO, WHEN, WHERE, WHERE_FROM, WHO, WHOM, WHOSE, WHY, HOW_LONG, HOW_OLD, HOW_FAR, HOW_OFTEN
+ *                       TELL (a LIST that gives way to any other), HOW, YES_NO, WHEN, WHERE, WHERE_FROM, WHO, WHOM, WHOSE, WHY, HOW_LONG, HOW_OLD, HOW_FAR, HOW_OFTEN
  *   [tense PAST]        auxiliaries: was, had; FUTURE: will
  *   [time]              after a LIST word these make it WHEN: what year
  *   [asking]            at the very front, these ask for yes or no: is, does
@@ -22,13 +22,10 @@
  * "[stop replace]" forgets what was built in under that name; "replace" goes with every section but [same] and
  * [opposite].
  *
- * Aliases are a JSON object, "short form": "long form".
- *
  * Threads  all of this happens in lexicon_open(); afterwards it is only read. */
 #include "proxy/base/words_inner.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unicode/ustring.h>
@@ -37,7 +34,6 @@
 #define X(code) extern const char _binary_proxy_base_words_##code##_txt_start[], _binary_proxy_base_words_##code##_txt_end[];
 EMBEDDED(X)
 #undef X
-extern const char _binary_proxy_base_words_aliases_json_start[], _binary_proxy_base_words_aliases_json_end[];
 
 static const struct {
 	const char *code, *at, *end;
@@ -70,80 +66,12 @@ const struct language_info language_info[] = {
 	{ NULL, SCRIPT_OTHER,    NULL,         "",            false, false },
 };
 
-/* --- maps --------------------------------------------------------------------------------------------- */
-
-static size_t map_place(const struct map *m, uint64_t key)
-{
-	size_t i = key & (m->room - 1);
-
-	while (m->key[i] && m->key[i] != key)
-		i = (i + 1) & (m->room - 1);
-	return i;
-}
-
-const struct listed *map_find(const struct map *m, uint64_t key)
-{
-	size_t i;
-
-	if (!m->room)
-		return NULL;
-	i = map_place(m, key);
-	return m->key[i] ? &m->listed[i] : NULL;
-}
-
-static bool map_grow(struct map *m)
-{
-	struct map bigger = { .room = m->room ? 2 * m->room : 256 };
-
-	bigger.key = calloc(bigger.room, sizeof *bigger.key);
-	bigger.listed = calloc(bigger.room, sizeof *bigger.listed);
-	if (!bigger.key || !bigger.listed) {
-		map_fini(&bigger);
-		return false;
-	}
-	for (size_t i = 0; i < m->room; i++) {
-		if (m->key[i]) {
-			size_t j = map_place(&bigger, m->key[i]);
-
-			bigger.key[j] = m->key[i];
-			bigger.listed[j] = m->listed[i];
-		}
-	}
-	bigger.n = m->n;
-	map_fini(m);
-	*m = bigger;
-	return true;
-}
-
-struct listed *map_put(struct map *m, uint64_t key)
-{
-	size_t i;
-
-	if (m->n * 2 >= m->room && !map_grow(m))
-		return NULL;
-	i = map_place(m, key);
-	if (!m->key[i]) {
-		m->key[i] = key;
-		m->n++;
-	}
-	return &m->listed[i];
-}
-
-void map_fini(struct map *m)
-{
-	free(m->key);
-	free(m->listed);
-	*m = (struct map){ 0 };
-}
-
-/* --- lists -------------------------------------------------------------------------------------------- */
-
 enum shape { SHAPE_WORDS, SHAPE_PHRASES, SHAPE_SAME, SHAPE_OPPOSITE };
 
 static const struct section {
 	const char *name;
 	enum shape shape;
-	uint16_t bit;
+	uint32_t bit;
 	bool of_lemmas;                       /* counts for every form of the word */
 } sections[] = {
 	{ "stop",      SHAPE_WORDS,    LIST_STOP,      false },
@@ -175,9 +103,10 @@ static const char *const role_name[WORD_ROLES] = {
 static const struct {
 	const char *name;
 	uint8_t class;
-	uint16_t bit;
+	uint32_t bit;
 } classes[] = {
-	{ "LIST", CLASS_LIST, 0 }, { "COUNT", CLASS_LIST, LIST_TELLING }, { "HOW", CLASS_HOW, 0 },
+	{ "LIST", CLASS_LIST, 0 }, { "COUNT", CLASS_LIST, LIST_TELLING },
+	{ "TELL", CLASS_LIST, LIST_TELLING | LIST_REQUEST }, { "HOW", CLASS_HOW, 0 },
 	{ "YES_NO", CLASS_YES_NO, 0 }, { "WHEN", CLASS_WHEN, 0 }, { "WHERE", CLASS_WHERE, 0 },
 	{ "WHERE_FROM", CLASS_WHERE_FROM, 0 }, { "WHO", CLASS_WHO, 0 }, { "WHOM", CLASS_WHOM, 0 }, { "WHOSE", CLASS_WHOSE, 0 },
 	{ "WHY", CLASS_WHY, 0 }, { "HOW_LONG", CLASS_HOW_LONG, 0 }, { "HOW_OLD", CLASS_HOW_OLD, 0 },
@@ -190,7 +119,7 @@ struct reading {
 	struct language *g;
 	const struct section *section;
 	uint8_t role, class, tense;
-	uint16_t class_bit;
+	uint32_t class_bit;
 	unsigned line;
 	uint16_t *contrasts;
 	char *why;
@@ -228,7 +157,7 @@ static bool fold(const struct lexicon *l, struct slice word, char *to, size_t si
 	return len > 0;
 }
 
-static bool put_lemmas(struct reading *r, struct slice folded, uint16_t bits)
+static bool put_lemmas(struct reading *r, struct slice folded, uint32_t bits)
 {
 	uint64_t term[WORD_TERMS_MAX];
 	unsigned flags;
@@ -367,10 +296,10 @@ static void forget(struct map *m, const struct reading *r)
 	for (size_t i = 0; i < m->room; i++) {
 		struct listed *it = &m->listed[i];
 
-		it->bits &= (uint16_t)~r->section->bit;
+		it->bits &= ~r->section->bit;
 		if (r->role && it->role == r->role)
 			it->role = 0;
-		if (r->class && it->class == r->class && (it->bits & LIST_TELLING) == r->class_bit)
+		if (r->class && it->class == r->class && (it->bits & (LIST_TELLING | LIST_REQUEST)) == r->class_bit)
 			it->class = 0;
 		if (r->tense && it->tense == r->tense)
 			it->tense = 0;
@@ -454,8 +383,7 @@ static bool read_list(struct lexicon *l, struct language *g, struct slice text, 
 	return true;
 }
 
-/* A whole file; *text is the caller's to free. Not there: true, with *text NULL. */
-static bool read_file(const char *path, char **text, size_t *n, char *why, size_t len)
+bool list_file_read(const char *path, char **text, size_t *n, char *why, size_t len)
 {
 	FILE *f = fopen(path, "re");
 	bool ok = false;
@@ -511,7 +439,7 @@ bool lists_load(struct lexicon *l, struct language *g, const char *dir, char *wh
 		snprintf(why, len, "%s: the path is too long", dir);
 		return false;
 	}
-	if (!read_file(path, &text, &n, why, len))
+	if (!list_file_read(path, &text, &n, why, len))
 		return false;
 	if (!text)
 		return true;
@@ -521,196 +449,4 @@ bool lists_load(struct lexicon *l, struct language *g, const char *dir, char *wh
 		snprintf(why, len, "%s: %s", path, said);
 	free(text);
 	return ok;
-}
-
-/* --- aliases ------------------------------------------------------------------------------------------ */
-
-/* The tokens of a short or long form, their text copied to the arena. */
-static size_t forms_of(const struct lexicon *l, const char *form, struct token *token, size_t most, struct arena *a)
-{
-	struct token one;
-	struct text t;
-	size_t n = 0;
-
-	if (text_open(&t, l->model, slice_text(form), true))
-		return 0;
-	while (n < most && text_next(&t, &one)) {
-		token[n] = one;
-		token[n++].text = arena_slice(a, one.text);
-	}
-	if (n == most && text_next(&t, &one))
-		n = 0;
-	text_close(&t);
-	return a->full ? 0 : n;
-}
-
-/* Keeps the words of the long form that are not stop-words, with their terms. */
-static bool expand(const struct lexicon *l, struct alias *x, const struct token *token, size_t n)
-{
-	const struct language *of[SCRIPTS];
-	uint64_t terms[12 * WORD_TERMS_MAX];
-	size_t n_terms = 0, bytes = 0;
-	char *at;
-
-	languages_of(l, token, n, of);
-	for (size_t i = 0; i < n; i++)
-		bytes += token[i].text.len;
-	x->text = at = malloc(bytes + 1);
-	if (!at)
-		return false;
-	for (size_t i = 0; i < n; i++) {
-		const struct language *g = of[token[i].script];
-		const struct listed *listed = g ? map_find(&g->forms, text_hash(token[i].text)) : NULL;
-		struct word *w = &x->word[x->n_words];
-		struct listed lemma;
-		unsigned flags;
-
-		if (listed && listed->bits & LIST_STOP)
-			continue;
-		memcpy(at, token[i].text.at, token[i].text.len);
-		w->text = slice_of(at, token[i].text.len < WORD_TEXT_MAX ? token[i].text.len : 0);
-		at += token[i].text.len;
-		w->n_terms = (uint8_t)terms_of(l, g, token[i].text, false, terms + n_terms, &flags, &lemma);
-		n_terms += w->n_terms;
-		w->flags = WORD_SOFT | (flags & WORD_KNOWN) | (token[i].flags & TOKEN_CAPITAL ? WORD_NAME : 0);
-		x->n_words++;
-	}
-	x->terms = malloc((n_terms + 1) * sizeof *x->terms);
-	if (!x->terms)
-		return false;
-	memcpy(x->terms, terms, n_terms * sizeof *terms);
-	for (size_t i = 0, k = 0; i < x->n_words; k += x->word[i++].n_terms)
-		x->word[i].terms = x->terms + k;
-	return x->n_words > 0;
-}
-
-static void alias_fini(struct alias *x)
-{
-	free(x->text);
-	free(x->terms);
-	*x = (struct alias){ 0 };
-}
-
-static bool add_alias(struct lexicon *l, const char *key, const char *value, char *why, size_t len)
-{
-	struct token token[24];
-	struct alias x = { .capitals = true };
-	struct listed *first;
-	struct arena a;
-	size_t n;
-
-	arena_init(&a, 16 << 10);
-	n = forms_of(l, key, token, sizeof x.key / sizeof *x.key, &a);
-	for (size_t i = 0; i < n; i++) {
-		x.key[i] = text_hash(token[i].text);
-		x.capitals &= (token[i].flags & TOKEN_CAPITALS) != 0;
-	}
-	x.n_key = (uint8_t)n;
-	n = n ? forms_of(l, value, token, sizeof x.word / sizeof *x.word, &a) : 0;
-	if (n == 0) {
-		snprintf(why, len, "\"%.60s\": one to six words must stand for one to twelve", key);
-		goto failed;
-	}
-	if (!expand(l, &x, token, n)) {
-		snprintf(why, len, "\"%.60s\": nothing but stop-words, or out of memory", key);
-		goto failed;
-	}
-	/* The same short form again, or another that begins with the same word: the chain is searched newest first. */
-	first = map_put(&l->alias_first, x.key[0]);
-	if (first && l->n_aliases == l->aliases_room) {
-		size_t room = l->aliases_room ? 2 * l->aliases_room : 64;
-		struct alias *more = room <= ALIASES_MAX ? realloc(l->alias, room * sizeof *more) : NULL;
-
-		if (more) {
-			l->alias = more;
-			l->aliases_room = room;
-		}
-	}
-	if (!first || l->n_aliases == l->aliases_room) {
-		snprintf(why, len, "\"%.60s\": out of memory, or more than %d aliases", key, ALIASES_MAX);
-		goto failed;
-	}
-	x.older = (uint32_t)first->same;
-	l->alias[l->n_aliases++] = x;
-	first->same = l->n_aliases;
-	arena_fini(&a);
-	return true;
-failed:
-	alias_fini(&x);
-	arena_fini(&a);
-	return false;
-}
-
-static bool read_aliases(struct lexicon *l, struct slice text, char *why, size_t len)
-{
-	json_error_t e;
-	json_t *all = json_loadb(text.at, text.len, JSON_REJECT_DUPLICATES, &e), *value;
-	const char *key;
-	bool ok = true;
-
-	if (!json_is_object(all)) {
-		snprintf(why, len, "line %d: not a JSON object: %.100s", e.line, all ? "another kind of value" : e.text);
-		json_decref(all);
-		return false;
-	}
-	json_object_foreach(all, key, value) {
-		if (!json_is_string(value)) {
-			snprintf(why, len, "\"%.60s\" is not a string", key);
-			ok = false;
-		} else {
-			ok = add_alias(l, key, json_string_value(value), why, len);
-		}
-		if (!ok)
-			break;
-	}
-	json_decref(all);
-	l->mark ^= text_hash(text) + 2;
-	return ok;
-}
-
-bool aliases_load(struct lexicon *l, const char *file, char *why, size_t len)
-{
-	struct slice built_in = slice_of(_binary_proxy_base_words_aliases_json_start,
-		(size_t)(_binary_proxy_base_words_aliases_json_end - _binary_proxy_base_words_aliases_json_start));
-	char said[256] = "", *text;
-	size_t n;
-	bool ok;
-
-	if (!read_aliases(l, built_in, said, sizeof said)) {
-		snprintf(why, len, "built-in aliases: %s", said);
-		return false;
-	}
-	if (!file)
-		return true;
-	if (!read_file(file, &text, &n, why, len) || !text)
-		return false;                         /* why says so; a file that was named must be there */
-	ok = read_aliases(l, slice_of(text, n), said, sizeof said);
-	if (!ok)
-		snprintf(why, len, "%s: %s", file, said);
-	free(text);
-	return ok;
-}
-
-void aliases_fini(struct lexicon *l)
-{
-	for (size_t i = 0; i < l->n_aliases; i++)
-		alias_fini(&l->alias[i]);
-	free(l->alias);
-	map_fini(&l->alias_first);
-}
-
-const struct alias *alias_at(const struct lexicon *l, const struct token *token, size_t n)
-{
-	const struct listed *first = map_find(&l->alias_first, text_hash(token->text));
-
-	for (size_t i = first ? first->same : 0; i; i = l->alias[i - 1].older) {
-		const struct alias *x = &l->alias[i - 1];
-		size_t k;
-
-		for (k = 0; k < x->n_key && k < n && text_hash(token[k].text) == x->key[k]; k++)
-			;
-		if (k == x->n_key)
-			return x;
-	}
-	return NULL;
 }

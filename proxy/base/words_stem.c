@@ -197,11 +197,11 @@ static bool ends_with(struct slice s, const char *end)
 	return s.len > n && memcmp(s.at + s.len - n, end, n) == 0;
 }
 
-/* Past tense of Ukrainian: писав, писала, писалося, написано. The lemma must be a verb, for the endings alone are a noun's too. */
+/* Past tense of Ukrainian: писав, писала, писалося, написано, ніс. The lemma must be a verb, for the endings alone are a noun's too. */
 static bool is_past(struct slice word, struct slice lemma)
 {
 	static const char *const endings[] = { "в", "ла", "ло", "ли", "вся", "лася", "лося", "лися", "лась", "лось", "лись",
-		"всь", "но", "то" };
+		"всь", "но", "то", "г", "к", "х", "с", "з", "р", "б" };
 
 	if (!ends_with(lemma, "ти") && !ends_with(lemma, "тися") && !ends_with(lemma, "тись"))
 		return false;
