@@ -31,7 +31,7 @@ static bool directory_make(const char *path)
 		errno = ENAMETOOLONG;
 		return false;
 	}
-	strcpy(part, path);
+	memcpy(part, path, strlen(path) + 1);
 	for (char *at = part + 1; *at; at++)
 		if (*at == '/') {
 			*at = 0;
@@ -132,7 +132,7 @@ static void set_aside(struct embedded *s, const char *fault)
 {
 	char from[NAME_MAX_BYTES + 32];
 
-	strcpy(from, name_in(s, "data.mdb"));
+	snprintf(from, sizeof from, "%s", name_in(s, "data.mdb"));
 	if (fault == too_large) {                      /* sound, but to keep it would take the room we were told to save */
 		unlink(from);
 		log_line(LOG_WARN, "store", "%s is %s: removed, the cache starts empty", from, fault);
