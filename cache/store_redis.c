@@ -1,0 +1,645 @@
+/* store_redis.c - entries in Redis; see store.h, redis_link.h and redis_function.c.
+ *
+ * An entry is one string under prefix + key in hex, with its time to live. `prefix` + "index" is a sorted set of all
+ * keys by their end of life: it is there to be counted, and what it says is approximate (what Redis evicts by its own
+ * maxmemory-policy stays in it until its time has come). Near questions are kept and looked up by a function on the
+ * server; a GET and its FCALL leave together and are one wait.
+ *
+ * Errors   whatever the server says that is not an answer is STORE_FAILED, or stored = false, and counted; nothing of it
+ *          ends a connection but silence and, for a master that has become a replica, READONLY.
+ * Threads  a link belongs to its loop; between links only a few counters are shared.
+ * Limits   a link has at most OPS_MAX operations under way, beyond that it says STORE_FAILED at once. */
+#include <stdlib.h>
+
+#include <hiredis/hiredis.h>
+
+#include "cache/redis_function.h"
+#include "cache/redis_store.h"
+
+enum { COUNT_EVERY_MS = 2000, CHECK_MS = 300 };
+
+static struct redis *of(struct store *store)
+{
+	return (struct redis *)store;                  /* its first member */
+}
+
+void redis_failed(struct redis *s)
+{
+	if (s->store.errors)
+		atomic_fetch_add_explicit(s->store.errors, 1, memory_order_relaxed);
+}
+
+void command_add(struct command *c, const void *at, size_t len)
+{
+	c->at[c->n] = at;
+	c->len[c->n++] = len;
+}
+
+void command_word(struct command *c, const char *text)
+{
+	command_add(c, text, strlen(text));
+}
+
+/* prefix + key in hex; returns its length. */
+size_t redis_entry_name(const struct redis *s, char to[NAME_BYTES], const uint8_t key[KEY_BYTES])
+{
+	static const char digit[] = "0123456789abcdef";
+	char *at = to + s->prefix_len;
+
+	memcpy(to, s->prefix, s->prefix_len);
+	for (int i = 0; i < KEY_BYTES; i++) {
+		*at++ = digit[key[i] >> 4];
+		*at++ = digit[key[i] & 15];
+	}
+	*at = 0;
+	return s->prefix_len + KEY_HEX;
+}
+
+bool redis_key_read(uint8_t key[KEY_BYTES], const char *from, size_t len)
+{
+	if (len != KEY_HEX)
+		return false;
+	for (int i = 0; i < KEY_HEX; i++) {
+		int d = from[i] >= '0' && from[i] <= '9' ? from[i] - '0' : from[i] >= 'a' && from[i] <= 'f' ? from[i] - 'a' + 10 : -1;
+		if (d < 0)
+			return false;
+		key[i / 2] = (uint8_t)(i % 2 ? key[i / 2] << 4 | d : d);
+	}
+	return true;
+}
+
+/* prefix + "near:{" + scope in hex, 16 bytes of it, + "}" */
+static size_t scope_name(const struct redis *s, char to[PREFIX_MAX + 64], const uint8_t scope[KEY_BYTES])
+{
+	char hex[NAME_BYTES];
+
+	redis_entry_name(s, hex, scope);
+	return (size_t)snprintf(to, PREFIX_MAX + 64, "%snear:{%.32s}", s->prefix, hex + s->prefix_len);
+}
+
+struct redis_op *redis_op_new(struct store_link *l, void (*end)(struct redis_op *))
+{
+	struct redis_op *op = l->n_ops < OPS_MAX ? calloc(1, sizeof *op) : NULL;
+
+	if (!op)
+		return NULL;
+	op->link = l;
+	op->end = end;
+	op->ok = true;
+	op->next = l->ops;
+	if (l->ops)
+		l->ops->prev = op;
+	l->ops = op;
+	l->n_ops++;
+	return op;
+}
+
+void redis_op_free(struct redis_op *op)
+{
+	struct store_link *l = op->link;
+
+	if (op->prev)
+		op->prev->next = op->next;
+	else
+		l->ops = op->next;
+	if (op->next)
+		op->next->prev = op->prev;
+	l->n_ops--;
+	redis_scan_free(op->scan);
+	free(op);
+}
+
+/* Looks at an error; true if the reply is one (or none came). */
+bool redis_is_error(struct store_link *l, const redisReply *r)
+{
+	if (r && r->type != REDIS_REPLY_ERROR)
+		return false;
+	if (!r)
+		return true;                           /* the link has counted it */
+	if (strstr(r->str, "Function not found")) {
+		redis_link_reload(&l->redis);
+		return true;
+	}
+	redis_failed(l->store);
+	if (strncmp(r->str, "READONLY", 8) == 0 && l->store->url.sentinels)
+		redis_link_drop(&l->redis, "this server is a replica now");
+	return true;
+}
+
+void redis_op_replied(struct redis_op *op)
+{
+	if (--op->left == 0)
+		op->end(op);
+}
+
+bool redis_op_send(struct redis_op *op, struct redis_call *call, void (*done)(struct redis_call *, const redisReply *),
+		    const struct command *c)
+{
+	call->done = done;
+	if (!redis_send(&op->link->redis, call, c->n, (const char **)(uintptr_t)c->at, c->len))
+		return false;
+	op->left++;
+	return true;
+}
+
+static struct redis_op *op_of(struct redis_call *call, int nth)
+{
+	return (struct redis_op *)(void *)((char *)(call - nth) - offsetof(struct redis_op, call));
+}
+
+static void on_later(uv_timer_t *t)
+{
+	struct store_link *l = t->data;
+
+	for (;;) {
+		struct redis_op *op = l->ops;
+		while (op && !op->refused)
+			op = op->next;
+		if (!op)
+			return;
+		op->end(op);                           /* may detach, which leaves no operations */
+	}
+}
+
+void redis_op_refuse(struct redis_op *op)
+{
+	op->refused = true;
+	uv_timer_start(&op->link->later, on_later, 0, 0);
+}
+
+/* get */
+
+static void get_end(struct redis_op *op)
+{
+	struct store_get *g = op->get;
+	enum store_news news = op->news;
+
+	redis_op_free(op);
+	if (g) {
+		g->link_private = NULL;
+		g->done(g, news);
+	}
+}
+
+static void on_entry(struct redis_call *call, const redisReply *r)
+{
+	struct redis_op *op = op_of(call, 0);
+
+	op->news = STORE_FAILED;
+	if (!redis_is_error(op->link, r) && op->get) {
+		enum err e = ERR_OK;
+		if (r->type == REDIS_REPLY_STRING)
+			e = buf_add(&op->get->entry, r->str, r->len);
+		op->news = e == ERR_NO_MEMORY ? STORE_FAILED : r->type == REDIS_REPLY_STRING && !e ? STORE_FOUND : STORE_NONE;
+	}
+	redis_op_replied(op);
+}
+
+static void on_proposals(struct redis_call *call, const redisReply *r)
+{
+	struct redis_op *op = op_of(call, 1);
+	struct store_get *g = op->get;
+	size_t at = 0;
+
+	if (!redis_is_error(op->link, r) && g && r->type == REDIS_REPLY_ARRAY) {
+		for (size_t i = 0; i + 1 < r->elements && g->n_proposals < STORE_PROPOSALS; i += 2) {
+			const redisReply *k = r->element[i], *q = r->element[i + 1];
+			struct store_proposal *p = &g->proposal[g->n_proposals];
+			if (k->type != REDIS_REPLY_STRING || q->type != REDIS_REPLY_STRING || !redis_key_read(p->key, k->str, k->len) ||
+			    buf_add(&g->proposed, q->str, q->len))
+				continue;
+			p->question.len = q->len;
+			g->n_proposals++;
+		}
+		for (size_t i = 0; i < g->n_proposals; i++) {
+			g->proposal[i].question.at = g->proposed.at + at;
+			at += g->proposal[i].question.len;
+		}
+	}
+	redis_op_replied(op);
+}
+
+static bool send_find(struct redis_op *op, const struct store_query *q)
+{
+	struct redis *s = op->link->store;
+	char base[PREFIX_MAX + 64], number[3][16];
+	uint8_t packed[NEAR_PACKED_MAX];
+	struct command c = { 0 };
+	unsigned total;
+
+	command_word(&c, "FCALL");
+	command_word(&c, REDIS_FUNCTION_FIND);
+	command_word(&c, "1");
+	command_add(&c, base, scope_name(s, base, q->scope));
+	command_add(&c, s->prefix, s->prefix_len);
+	command_add(&c, packed, near_pack(packed, q->words, q->n_words, &total));
+	const unsigned n[3] = { q->unlooked, q->least, q->most };
+	for (int i = 0; i < 3; i++) {
+		snprintf(number[i], sizeof number[i], "%u", n[i]);
+		command_word(&c, number[i]);
+	}
+	return redis_op_send(op, &op->call[1], on_proposals, &c);
+}
+
+static enum store_news redis_get(struct store_link *l, struct store_get *g)
+{
+	struct redis_op *op = redis_link_up(&l->redis) ? redis_op_new(l, get_end) : NULL;
+	char name[NAME_BYTES];
+	struct command c = { 0 };
+	size_t terms;
+
+	if (!op) {
+		redis_failed(l->store);
+		return STORE_FAILED;
+	}
+	g->n_proposals = 0;
+	op->get = g;
+	command_word(&c, "GET");
+	command_add(&c, name, redis_entry_name(l->store, name, g->key));
+	if (!redis_op_send(op, &op->call[0], on_entry, &c)) {
+		redis_op_free(op);
+		redis_failed(l->store);
+		return STORE_FAILED;
+	}
+	buf_init(&g->proposed, (size_t)STORE_PROPOSALS * NEAR_QUESTION_MAX);
+	if (g->query && l->redis.has_function && near_fits(g->query->words, g->query->n_words, &terms) &&
+	    !send_find(op, g->query))
+		redis_failed(l->store);
+	g->link_private = op;
+	return STORE_LATER;
+}
+
+static void redis_cancel(struct store_link *l, struct store_get *g)
+{
+	struct redis_op *op = g->link_private;
+
+	(void)l;
+	if (op)
+		op->get = NULL;
+	g->link_private = NULL;
+}
+
+/* put and drop */
+
+static void write_end(struct redis_op *op)
+{
+	void (*done)(void *, bool) = op->done;
+	void *its = op->arg;
+	bool ok = op->ok;
+
+	redis_op_free(op);
+	if (done)
+		done(its, ok);
+}
+
+static void on_set(struct redis_call *call, const redisReply *r)
+{
+	struct redis_op *op = op_of(call, 0);
+
+	op->ok = !redis_is_error(op->link, r) && r->type == REDIS_REPLY_STATUS;
+	redis_op_replied(op);
+}
+
+static void on_deleted(struct redis_call *call, const redisReply *r)
+{
+	struct redis_op *op = op_of(call, 0);
+
+	op->ok = !redis_is_error(op->link, r) && r->type == REDIS_REPLY_INTEGER && r->integer > 0;
+	redis_op_replied(op);
+}
+
+static void on_indexed(struct redis_call *call, const redisReply *r)
+{
+	struct redis_op *op = op_of(call, 1);
+
+	(void)redis_is_error(op->link, r);                   /* counted; the entry itself stands or falls by its own reply */
+	redis_op_replied(op);
+}
+
+static void on_posted(struct redis_call *call, const redisReply *r)
+{
+	struct redis_op *op = op_of(call, 2);
+
+	(void)redis_is_error(op->link, r);
+	redis_op_replied(op);
+}
+
+/* The news that nothing will come, told in the next turn. */
+static void refuse(struct store_link *l, void (*done)(void *, bool), void *its)
+{
+	struct redis_op *op;
+
+	redis_failed(l->store);
+	if (!done)
+		return;
+	op = redis_op_new(l, write_end);
+	if (!op) {
+		done(its, false);
+		return;
+	}
+	op->done = done;
+	op->arg = its;
+	op->ok = false;
+	redis_op_refuse(op);
+}
+
+static void redis_put(struct store_link *l, const struct store_item *item, void (*done)(void *, bool), void *its)
+{
+	struct redis *s = l->store;
+	int64_t ttl = item->expires_ms - wall_now();
+	char name[NAME_BYTES], base[PREFIX_MAX + 64], index[PREFIX_MAX + 8], ttl_text[32], end_text[32], total_text[16];
+	uint8_t packed[NEAR_PACKED_MAX];
+	size_t name_len = redis_entry_name(s, name, item->key), terms;
+	struct redis_op *op = redis_link_up(&l->redis) && ttl > 0 ? redis_op_new(l, write_end) : NULL;
+	struct command c = { 0 };
+	unsigned total;
+
+	if (!op) {
+		refuse(l, done, its);
+		return;
+	}
+	op->done = done;
+	op->arg = its;
+	snprintf(ttl_text, sizeof ttl_text, "%lld", (long long)ttl);
+	snprintf(end_text, sizeof end_text, "%lld", (long long)item->expires_ms);
+	command_word(&c, "SET");
+	command_add(&c, name, name_len);
+	command_add(&c, item->entry.at, item->entry.len);
+	command_word(&c, "PX");
+	command_word(&c, ttl_text);
+	if (!redis_op_send(op, &op->call[0], on_set, &c)) {
+		redis_op_free(op);
+		refuse(l, done, its);
+		return;
+	}
+	c.n = 0;
+	snprintf(index, sizeof index, "%sindex", s->prefix);
+	command_word(&c, "ZADD");
+	command_word(&c, index);
+	command_word(&c, end_text);
+	command_add(&c, name + s->prefix_len, KEY_HEX);
+	bool sent = redis_op_send(op, &op->call[1], on_indexed, &c);
+	if (sent && item->has_question && l->redis.has_function && item->question.len <= NEAR_QUESTION_MAX &&
+	    near_fits(item->words, item->n_words, &terms)) {
+		c.n = 0;
+		command_word(&c, "FCALL");
+		command_word(&c, REDIS_FUNCTION_PUT);
+		command_word(&c, "1");
+		command_add(&c, base, scope_name(s, base, item->scope));
+		command_add(&c, name + s->prefix_len, KEY_HEX);
+		command_word(&c, ttl_text);
+		size_t len = near_pack(packed, item->words, item->n_words, &total);
+		snprintf(total_text, sizeof total_text, "%u", total);
+		command_word(&c, total_text);
+		command_add(&c, packed, len);
+		command_add(&c, item->question.at, item->question.len);
+		sent = redis_op_send(op, &op->call[2], on_posted, &c);
+	}
+	if (!sent)
+		redis_failed(s);
+}
+
+static void redis_drop(struct store_link *l, const uint8_t key[KEY_BYTES], void (*done)(void *, bool), void *its)
+{
+	struct redis *s = l->store;
+	char name[NAME_BYTES], index[PREFIX_MAX + 8];
+	size_t len = redis_entry_name(s, name, key);
+	struct redis_op *op = redis_link_up(&l->redis) ? redis_op_new(l, write_end) : NULL;
+	struct command c = { 0 };
+
+	if (!op) {
+		refuse(l, done, its);
+		return;
+	}
+	op->done = done;
+	op->arg = its;
+	command_word(&c, "DEL");
+	command_add(&c, name, len);
+	if (!redis_op_send(op, &op->call[0], on_deleted, &c)) {
+		redis_op_free(op);
+		refuse(l, done, its);
+		return;
+	}
+	c.n = 0;
+	snprintf(index, sizeof index, "%sindex", s->prefix);
+	command_word(&c, "ZREM");
+	command_word(&c, index);
+	command_add(&c, name + s->prefix_len, KEY_HEX);
+	redis_op_send(op, &op->call[1], on_indexed, &c);
+}
+
+/* The numbers for state(): asked for by one link or another, every two seconds. */
+
+static struct store_link *counter_of(struct redis_call *call, int nth)
+{
+	return (struct store_link *)(void *)((char *)(call - nth) - offsetof(struct store_link, count_call));
+}
+
+static void on_expired(struct redis_call *call, const redisReply *r)
+{
+	(void)redis_is_error(counter_of(call, 0), r);
+}
+
+static void on_count(struct redis_call *call, const redisReply *r)
+{
+	struct store_link *l = counter_of(call, 1);
+
+	if (!redis_is_error(l, r) && r->type == REDIS_REPLY_INTEGER)
+		atomic_store(&l->store->entries, (uint64_t)r->integer);
+}
+
+static void on_memory(struct redis_call *call, const redisReply *r)
+{
+	struct store_link *l = counter_of(call, 2);
+
+	l->counting = false;
+	if (redis_is_error(l, r) || r->type != REDIS_REPLY_STRING)
+		return;
+	const char *at = strstr(r->str, "used_memory:");
+	if (at)
+		atomic_store(&l->store->bytes, strtoull(at + strlen("used_memory:"), NULL, 10));
+}
+
+static void count(struct store_link *l)
+{
+	struct redis *s = l->store;
+	int64_t now = clock_us() / 1000, last = atomic_load(&s->counted_at);
+	char index[PREFIX_MAX + 8], until[32];
+
+	if (!redis_link_up(&l->redis) || l->counting || (last && now - last < COUNT_EVERY_MS / 2) ||
+	    !atomic_compare_exchange_strong(&s->counted_at, &last, now))
+		return;
+	snprintf(index, sizeof index, "%sindex", s->prefix);
+	snprintf(until, sizeof until, "%lld", (long long)wall_now());
+	const struct { const char *word[4]; void (*done)(struct redis_call *, const redisReply *); } ask[3] = {
+		{ { "ZREMRANGEBYSCORE", index, "-inf", until }, on_expired },
+		{ { "ZCARD", index }, on_count },
+		{ { "INFO", "memory" }, on_memory },
+	};
+	for (int i = 0; i < 3; i++) {
+		struct command c = { 0 };
+		for (int j = 0; j < 4 && ask[i].word[j]; j++)
+			command_word(&c, ask[i].word[j]);
+		l->count_call[i].done = ask[i].done;
+		if (!redis_send(&l->redis, &l->count_call[i], c.n, c.at, c.len))
+			return;
+		l->counting = i == 2;
+	}
+	redis_link_flush(&l->redis);
+}
+
+static void on_counter(uv_timer_t *t)
+{
+	count(t->data);
+}
+
+static void on_changed(struct redis_link *link)
+{
+	struct store_link *l = (struct store_link *)link;
+	bool up = redis_link_up(link);
+
+	if (!up)
+		l->counting = false;
+	if (l->was_up && !up)
+		redis_failed(l->store);
+	if (l->was_up != up)
+		atomic_fetch_add(&l->store->links_up, up ? 1 : -1);
+	l->was_up = up;
+	if (up)
+		uv_timer_start(&l->counter, on_counter, 0, COUNT_EVERY_MS);
+}
+
+static void handle_closed(struct store_link *l)
+{
+	if (--l->open_handles == 0)
+		free(l);
+}
+
+static void on_link_closed(struct redis_link *link)
+{
+	handle_closed((struct store_link *)link);
+}
+
+static void on_timer_closed(uv_handle_t *timer)
+{
+	handle_closed(timer->data);
+}
+
+static struct store_link *redis_attach(struct store *store, struct loop *loop)
+{
+	struct redis *s = of(store);
+	struct store_link *l = calloc(1, sizeof *l);
+
+	if (!l)
+		return NULL;
+	l->store = s;
+	l->open_handles = 3;
+	uv_timer_init(&loop->uv, &l->counter);
+	uv_timer_init(&loop->uv, &l->later);
+	l->counter.data = l->later.data = l;
+	uv_unref((uv_handle_t *)&l->counter);
+	l->redis.url = &s->url;
+	l->redis.timeout_ms = s->timeout_ms;
+	l->redis.retry_ms = s->retry_ms;
+	l->redis.function = redis_function;
+	l->redis.changed = on_changed;
+	l->redis.closed = on_link_closed;
+	redis_link_open(&l->redis, loop);
+	return l;
+}
+
+static void redis_detach(struct store_link *l)
+{
+	redis_link_close(&l->redis);
+	while (l->ops)
+		redis_op_free(l->ops);
+	if (l->was_up)
+		atomic_fetch_add(&l->store->links_up, -1);
+	uv_close((uv_handle_t *)&l->counter, on_timer_closed);
+	uv_close((uv_handle_t *)&l->later, on_timer_closed);
+}
+
+static struct store_state redis_state(struct store *store)
+{
+	struct redis *s = of(store);
+
+	return (struct store_state){
+		.up = atomic_load(&s->links_up) > 0, .entries = atomic_load(&s->entries), .bytes = atomic_load(&s->bytes),
+	};
+}
+
+static void redis_flush(struct store_link *l)
+{
+	redis_link_flush(&l->redis);
+}
+
+static void redis_close(struct store *store)
+{
+	struct redis *s = of(store);
+
+	redis_url_fini(&s->url);
+	free(s->prefix);
+	free(s);
+}
+
+static const struct store_ops redis_ops = {
+	.name = "redis",
+	.attach = redis_attach,
+	.detach = redis_detach,
+	.get = redis_get,
+	.cancel = redis_cancel,
+	.put = redis_put,
+	.drop = redis_drop,
+	.walk = redis_walk,
+	.state = redis_state,
+	.flush = redis_flush,
+	.close = redis_close,
+};
+
+/* Asks a server that answers quickly whether it is a cluster. The one place that waits: nothing is served yet. */
+static bool is_cluster(const struct redis_url *u)
+{
+	const struct redis_host *h = &u->hosts[0];
+	struct timeval wait = { 0, CHECK_MS * 1000 };
+	redisContext *c = h->port ? redisConnectWithTimeout(h->name, h->port, wait) : redisConnectUnixWithTimeout(h->name, wait);
+	bool is = false;
+
+	if (c && !c->err && redisSetTimeout(c, wait) == REDIS_OK) {
+		if (u->password)
+			freeReplyObject(u->user ? redisCommand(c, "AUTH %s %s", u->user, u->password) :
+					redisCommand(c, "AUTH %s", u->password));
+		redisReply *r = c->err ? NULL : redisCommand(c, "INFO cluster");
+		is = r && r->type == REDIS_REPLY_STRING && strstr(r->str, "cluster_enabled:1");
+		freeReplyObject(r);
+	}
+	if (c)
+		redisFree(c);
+	return is;
+}
+
+struct store *store_redis_open(const struct store_redis_options *o, char *why, size_t len)
+{
+	struct redis *s = calloc(1, sizeof *s);
+
+	snprintf(why, len, "out of memory");
+	if (!s)
+		return NULL;
+	if (!redis_url_read(&s->url, o->url, why, len)) {
+		free(s);
+		return NULL;
+	}
+	s->prefix = strdup(o->prefix);
+	s->prefix_len = strlen(o->prefix);
+	s->timeout_ms = o->timeout_ms;
+	s->retry_ms = o->retry_ms;
+	s->store.ops = &redis_ops;
+	bool cluster = !s->url.sentinels && is_cluster(&s->url);
+	if (s->prefix && s->prefix_len < PREFIX_MAX && !cluster)
+		return &s->store;
+	if (cluster)
+		snprintf(why, len, "redis.url is a Redis Cluster, which is not supported: use one node or Sentinel");
+	else if (s->prefix)
+		snprintf(why, len, "redis.prefix is longer than %d bytes", PREFIX_MAX - 1);
+	redis_close(&s->store);
+	return NULL;
+}
