@@ -428,6 +428,8 @@ static void every_mistake_in_a_file_is_told_with_its_line(void **state)
 		    "FILE:18: a value in quotes must end with its quote\n"
 		    "FILE:19: cache.ttl: must be from 1ms to 3650d\n"
 		    "FILE:20: cache.max_entry: '9 elephants' is not a size such as 64MiB (B, KiB, MiB, GiB, TiB)\n");
+	assert_null(load_text("[cache\nttl = 1h\n"));                   /* what is in a broken section is not looked at */
+	assert_said("FILE:1: a section is written '[name]'\n");
 }
 
 static void files_that_are_no_configuration_are_refused(void **state)

@@ -189,6 +189,25 @@ static void a_stranger_can_neither_end_the_line_nor_steer_the_terminal(void **st
 	}
 }
 
+static void no_control_character_gets_through(void **state)
+{
+	struct log_entry e;
+
+	(void)state;
+	for (int json = 0; json < 2; json++) {
+		log_setup(LOG_INFO, json);
+		for (int c = 0; c < 0x20; c++) {
+			char byte = (char)c;
+			log_begin(&e, LOG_INFO, "request");
+			log_text(&e, "q", slice_of(&byte, 1));
+			log_end(&e);
+			const char *line = read_back();
+			for (size_t i = 0; i + 1 < strlen(line); i++)
+				assert_true((unsigned char)line[i] >= 0x20);
+		}
+	}
+}
+
 static void a_nul_in_a_value_is_shown(void **state)
 {
 	struct log_entry e;
@@ -338,6 +357,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_level_that_is_off_costs_no_arguments, start, stop),
 		cmocka_unit_test_setup_teardown(fields_are_named_in_both_formats, start, stop),
 		cmocka_unit_test_setup_teardown(a_stranger_can_neither_end_the_line_nor_steer_the_terminal, start, stop),
+		cmocka_unit_test_setup_teardown(no_control_character_gets_through, start, stop),
 		cmocka_unit_test_setup_teardown(a_nul_in_a_value_is_shown, start, stop),
 		cmocka_unit_test_setup_teardown(values_are_cut_between_characters, start, stop),
 		cmocka_unit_test_setup_teardown(a_line_is_bounded_and_whole, start, stop),
