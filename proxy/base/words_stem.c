@@ -350,17 +350,16 @@ static size_t look_up(struct stems *s, const struct stemmer *m, enum script scri
 	memcpy(word, folded.at, folded.len);
 	word[folded.len] = 0;
 	*flags = 0;
-	if (m->dictionary) {
-		known = Hunspell_spell(m->dictionary, word);
-		if (by_dictionary)
-			add_lemmas(s, m->dictionary, word, folded, term, &n, flags);
-		for (int all = 0; all <= (capitals ? 1 : 0); all++) {
-			if ((!by_dictionary && known) || !capitalise(word, all, other, sizeof other))
-				continue;
-			known |= Hunspell_spell(m->dictionary, other) != 0;
-			if (by_dictionary)
-				add_lemmas(s, m->dictionary, other, folded, term, &n, flags);
-		}
+	if (by_dictionary) {
+		/* With a capital it finds what it would without one, and names too. */
+		add_lemmas(s, m->dictionary, capitalise(word, false, other, sizeof other) ? other : word, folded, term, &n, flags);
+		if (capitals && capitalise(word, true, other, sizeof other))
+			add_lemmas(s, m->dictionary, other, folded, term, &n, flags);
+		known = n > 0 || Hunspell_spell(m->dictionary, word);
+	} else if (m->dictionary) {
+		known = Hunspell_spell(m->dictionary, word)
+			|| (capitalise(word, false, other, sizeof other) && Hunspell_spell(m->dictionary, other))
+			|| (capitals && capitalise(word, true, other, sizeof other) && Hunspell_spell(m->dictionary, other));
 	}
 	if (m->english && m->dictionary) {
 		n = english(m, word, folded.len, term);
