@@ -3,7 +3,8 @@
  * A step is one SCAN of a few dozen keys, then STRLEN and GETRANGE of each in one round trip; the next step begins when
  * the last reply is in, so neither the server nor the loop is held up. A batch is taken in the order of its keys, so
  * that a walk can end in the middle of it: the cursor handed out is SCAN's own and the last key done of its batch.
- * SCAN promises that what stays is seen, not that it is seen once. */
+ * SCAN promises that what stays is seen, not that it is seen once; a listing that goes on in the middle of a batch just
+ * while the server shrinks its table may miss some. */
 #include <stdlib.h>
 
 #include "cache/entry.h"
@@ -128,7 +129,11 @@ static void batch_end(struct redis_op *op)
 	if (s->looked < s->n_found && !s->failed) {    /* the limit came first: go on within this batch */
 		char name[NAME_BYTES];
 		redis_entry_name(op->link->store, name, s->last);
-		snprintf(s->walk->after, sizeof s->walk->after, "%s+%.64s", s->cursor, name + op->link->store->prefix_len);
+		if (s->walk->remove)                   /* what was wanted is gone, so the batch can be taken from its start */
+			snprintf(s->walk->after, sizeof s->walk->after, "%s", s->cursor);
+		else
+			snprintf(s->walk->after, sizeof s->walk->after, "%s+%.64s", s->cursor,
+				 name + op->link->store->prefix_len);
 		walk_end(op);
 		return;
 	}
