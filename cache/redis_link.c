@@ -263,7 +263,7 @@ static void on_function(struct redis_call *call, const redisReply *reply)
 	if (!reply)
 		return;
 	l->has_function = reply->type != REDIS_REPLY_ERROR;
-	if (!l->has_function && !l->told)
+	if (!l->has_function && !l->told && strncmp(reply->str, "NOAUTH", 6) != 0)     /* that, PING will tell */
 		log_line(LOG_WARN, "store", "redis: no function could be loaded, so there are no semantic hits: %s", reply->str);
 }
 
