@@ -28,7 +28,7 @@ LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -llmdb -lstemmer -lm -lpt
 ALL_LDFLAGS = $(SANITIZE.$(MODE)) $(LDFLAGS)
 
 SOURCES := $(wildcard proxy/*.c proxy/base/*.c cache/*.c scoring/*.c)
-EMBEDDED := $(wildcard proxy/base/words/* proxy/dashboard.html scoring/words/*)
+EMBEDDED := $(wildcard proxy/base/words/* proxy/dashboard.html proxy/markers.txt scoring/words/*)
 FAKE_SOURCES := $(wildcard tests/fake_ollama.c tests/fake/*.c)
 UNITS := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 

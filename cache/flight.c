@@ -260,6 +260,7 @@ struct flight_head flight_get_head(struct flight *f)
 {
 	pthread_mutex_lock(&f->lock);
 	struct flight_head head = f->head;
+	head.has_model = f->answer.has_model;
 	pthread_mutex_unlock(&f->lock);
 	return head;
 }

@@ -496,13 +496,18 @@ static void on_closed(uv_handle_t *h)
 		free(s);
 }
 
-void server_free(struct server *s)
+void server_abort(struct server *s)
 {
 	server_drain(s);
 	server_clock_abort_all(s);
 	for (unsigned i = 0; i < SERVER_DAEMONS; i++)
 		server_kick(s, i);
 	server_turn(s);
+}
+
+void server_free(struct server *s)
+{
+	server_abort(s);
 	s->o.loop->before_sleep = NULL;
 	for (unsigned i = 0; i < SERVER_DAEMONS; i++) {
 		uv_poll_stop(&s->poll[i]);

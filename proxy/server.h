@@ -75,7 +75,9 @@ void server_listen(struct server *s, int fd, bool is_admin);
 /* Stops accepting and closes idle connections; what is being answered goes on. */
 void server_drain(struct server *s);
 size_t server_connections(const struct server *s);
-/* Ends everything that is left, as broken. Calls done() for every request. */
+/* Ends every request, as broken; their owners are told. The loop has to run on until they are gone. */
+void server_abort(struct server *s);
+/* After server_abort(); what is still left ends here. Calls done() for every request. */
 void server_free(struct server *s);
 
 /* NULL if the header is not there. Of several with one name, the first. */

@@ -56,6 +56,12 @@ static struct private *private_of(const struct transfer *t)
 	return (struct private *)(uintptr_t)t;
 }
 
+static void count(const struct private *t, _Atomic uint64_t *cell)
+{
+	if (!t->rq.uncounted)
+		metric_cell_add(cell, 1);
+}
+
 static void begin(struct private *t);
 static void check_done(struct upstream *u);
 
@@ -173,7 +179,7 @@ static void end(struct private *t, enum err e)
 		return;
 	t->over = true;
 	if (e)
-		metric_add(t->u->metrics, upstream_errors, 1);
+		count(t, &t->u->metrics->upstream_errors);
 	hosts_leave(t->u->hosts, &t->ticket);
 	alarm_clear(t->u->alarms, &t->alarm);
 	loop_bury(t->u->loop, &t->burial);
@@ -187,7 +193,7 @@ void upstream_cancel(struct transfer *pub)
 	if (t->over)
 		return;
 	t->over = true;
-	metric_add(t->u->metrics, upstream_cancelled, 1);
+	count(t, &t->u->metrics->upstream_cancelled);
 	hosts_leave(t->u->hosts, &t->ticket);
 	alarm_clear(t->u->alarms, &t->alarm);
 	loop_bury(t->u->loop, &t->burial);
@@ -224,7 +230,7 @@ static bool fail_over(struct private *t, enum err e)
 		return false;
 	log_line(LOG_WARN, "upstream", "%s failed before its first byte (%s); trying another", hosts_url(u->hosts, (size_t)t->pub.host),
 	         err_info[e].name);
-	metric_add(u->metrics, upstream_errors, 1);
+	count(t, &u->metrics->upstream_errors);
 	detach(t);
 	t->head.len = 0;
 	t->ticket.tried = t->tried;
@@ -298,7 +304,7 @@ static size_t on_curl_header(char *line, size_t size, size_t n, void *arg)
 	t->head_done = true;
 	t->pub.status = (int)status;
 	if (status >= 500)
-		metric_add(t->u->metrics, upstream_errors, 1);
+		count(t, &t->u->metrics->upstream_errors);
 	hosts_set_up(t->u->hosts, (size_t)t->pub.host, true);
 	t->ops->on_head(&t->pub, (int)status);
 	return t->over ? 0 : s.len;
@@ -458,7 +464,7 @@ static enum err send_off(struct private *t)
 	t->in_multi = curl_multi_add_handle(u->multi, c) == CURLM_OK;
 	if (!t->in_multi)
 		return ERR_NO_MEMORY;
-	metric_add(u->metrics, upstream_requests, 1);
+	count(t, &u->metrics->upstream_requests);
 	t->last_bytes = loop_now(u->loop);
 	alarm_set(u->alarms, &t->alarm, t->rq.first_byte_ms, on_alarm);
 	/* without this the first byte would wait for curl's own timer; our callers are not inside curl here */

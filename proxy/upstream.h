@@ -38,6 +38,7 @@ struct transfer_request {
 	struct slice body;                   /* a whole body; at NULL: none, or streamed */
 	bool upload;                         /* streamed by on_upload */
 	int64_t upload_length;               /* -1: chunked */
+	bool uncounted;                      /* the proxy's own question, not a client's: left out of the metrics */
 	bool bulk;                           /* a download in large pieces rather than a stream of small ones */
 	host_set may;                        /* which upstreams; 0: all */
 	int64_t connect_ms, first_byte_ms, idle_ms, max_in_flight;

@@ -358,7 +358,7 @@ static void add_word(struct reader *r, const struct token *t, uint16_t flags, co
 	word->terms = kept;
 	word->text = short_text(t->text);
 	word->contrast = form->contrast ? form->contrast : lemma.contrast;
-	if ((form->bits | lemma.bits) & LIST_VOLATILE && r->w->skip == WORDS_FIT)
+	if ((form->bits | lemma.bits) & LIST_VOLATILE && !(flags & WORD_QUOTED) && r->w->skip == WORDS_FIT)
 		r->w->skip = WORDS_VOLATILE;
 	word->flags |= (uint16_t)(flags | found | (form->bits ? WORD_KNOWN : 0));
 	if (((form->bits | lemma.bits) & LIST_WEAK || (form->bits & LIST_YEAR && beside_year(r, t)))
@@ -523,8 +523,11 @@ static size_t read_token(struct reader *r, size_t i)
 		add_word(r, t, flags, form);
 		return 1;
 	}
+	/* "чи" offers a choice between two things and asks for yes or no before the first. */
+	if (form->bits & LIST_CHOICE && r->strong)
+		w->choice = true;
 	phrase = phrase_at(r, i, &len);
-	if (phrase->class) {
+	if (phrase->class && !(w->choice && form->bits & LIST_CHOICE)) {
 		r->role = ROLE_NONE;                  /* "in which …": of the question, not of what comes next */
 		if (phrase->class == CLASS_LIST && !(phrase->bits & LIST_TELLING) && asks_for_time(r, i, &len))
 			set_class(r, CLASS_WHEN, false);
@@ -544,8 +547,8 @@ static size_t read_token(struct reader *r, size_t i)
 		r->role = form->role;
 	if (form->tense && !w->tense)
 		w->tense = form->tense;
-	if (form->bits & LIST_CHOICE)
-		w->choice = true;
+	if (form->bits & LIST_CHOICE && !form->class)
+		w->choice = true;                     /* "between A and B" may come first */
 	if (form->bits & LIST_VOLATILE && w->skip == WORDS_FIT)
 		w->skip = WORDS_VOLATILE;
 	if (form->bits & LIST_KEEP || (form->bits & LIST_KEEP_LAST && t->flags & TOKEN_LAST && i > 0)

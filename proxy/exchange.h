@@ -1,0 +1,172 @@
+/* exchange.h - one request and all that is done for it: the steps from its first byte to its last.
+ *
+ *   route → parse → lookup → join → seek → forward → stream → finish
+ *
+ * Each step either goes on to the next, or parks until something calls back: a body that is read, a digest, the
+ * store, a flight's pieces, an upstream. An exchange whose client has left finishes at once, unless it leads a
+ * flight others read: then it goes on without a client until the flight has landed or nobody reads it any more.
+ *
+ * Ownership  counted: the request holds it, and so does whatever will call it back. The last hold buries it.
+ * Threads    its worker's. Flights wake it by mail.
+ * Limits     body: server.max_body and the shared budget; its arena: EXCHANGE_ARENA times the body; what waits for a
+ *            slow client: STREAM_WINDOW. */
+#ifndef PROXY_EXCHANGE_H
+#define PROXY_EXCHANGE_H
+
+#include "cache/entry.h"
+#include "cache/policy.h"
+#include "proxy/dialect.h"
+#include "proxy/ndjson.h"
+#include "proxy/origin.h"
+#include "proxy/worker.h"
+
+/* What a store may hold of one answer: its pieces, and the entry's head before them. */
+#define CACHE_PIECES_BYTES(config) ((size_t)(config)->cache_max_entry)
+#define CACHE_ENTRY_BYTES(config) (CACHE_PIECES_BYTES(config) + ENTRY_PEEK_BYTES)
+
+enum { STREAM_WINDOW = 64 << 10, REPLY_HEADERS = 24, STATUS_TEXT_MAX = 160, DIGEST_WAIT_MS = 1000 };
+
+enum step {
+	STEP_ROUTE, STEP_BODY, STEP_PARSE, STEP_DIGEST, STEP_LOOKUP, STEP_JOIN, STEP_SEEK, STEP_FORWARD, STEP_STREAM, STEP_PASS,
+	STEP_ADMIN, STEP_FINISH, STEPS
+};
+extern const char *const step_name[STEPS];
+
+/* The answers a request is given are counted and logged by these. */
+enum { RESULT_NONE = -1 };
+
+struct candidates;
+void candidates_free(struct exchange *x);        /* what candidates_stop() left */
+
+/* The leader's side of a flight: where its answer comes from. */
+struct fetch {
+	struct transfer *transfer;
+	struct ndjson lines;
+	bool streams;                /* the upstream sends lines; else one object */
+	bool blind;                  /* what comes is not understood or too large: passed on, never stored, not shared */
+	bool ended, started;
+	enum err last_error;         /* of a line that was not understood */
+	struct buf whole;            /* a reply that is not a stream */
+	struct candidates *candidates;
+	struct candidates *spent;    /* ended ones, whose requests curl may still be reading */
+};
+
+struct exchange {
+	unsigned magic, refs;
+	struct worker *worker;
+	const struct config *config;         /* held */
+	struct request *request;             /* NULL once done or the client has left */
+	struct exchange *next, **prev;       /* among the worker's */
+	struct burial burial;
+	uint64_t number;
+	enum step step;
+	int64_t step_us[STEPS], entered_us;  /* time spent in each */
+	bool client_gone;
+
+	/* the request */
+	const char *route_name;              /* for the log: the family, "pass", "own" */
+	bool is_ask;
+	bool counted;                        /* in the request counters */
+	enum family family;
+	const struct dialect *dialect;
+	enum origin origin;
+	struct arena arena;
+	struct buf body;
+	size_t body_bytes;                   /* read so far, also of bodies that are not kept */
+	struct budget_share share;
+	struct alarm share_alarm;
+	struct ask ask;
+	const char *doubt;                   /* why the body was not understood; NULL: it was */
+	struct wishes wishes;
+	enum bypass bypass;
+	unsigned candidates;                 /* 1: a plain request */
+	uint8_t seen_key[KEY_BYTES];         /* of the raw request, for worker->seen */
+	bool seen_made;
+
+	/* looking up */
+	struct models_waiter models;
+	struct alarm wait;                   /* for digests */
+	char digest[DIGEST_MAX];
+	host_set hosts;
+	uint8_t key[KEY_BYTES];
+	bool keyed;
+	struct store_get get;
+	bool getting;
+	int64_t get_began_us;
+	struct semantic *near;                   /* the semantic side; NULL: not tried */
+
+	/* the flight */
+	struct flight *flight;
+	struct flight_reader reader;
+	struct mail wake, alone, room;
+	struct flight *lead_flight;          /* the leader's own hold; NULL when it does not lead (any more) */
+	bool led;                            /* it has led a flight: what failed then fails for good */
+	bool restarted;
+	struct fetch fetch;
+	struct transfer_request rq;          /* for the upstream; made while the client was there */
+
+	/* the reply */
+	int result;                          /* enum metric_result, or RESULT_NONE */
+	struct reply_style style;
+	bool head_sent;
+	int status;
+	int64_t stored_ms, expires_ms;       /* of the answer served; 0: it is new */
+	double similarity;
+	char status_text[STATUS_TEXT_MAX];   /* Cache-Status */
+	char note[FLIGHT_NOTE_MAX];          /* X-Candidates */
+	struct buf explained;                /* X-Complex-Explain, NUL-ended */
+	bool streamed;                       /* the answer went out as a stream, though all at once */
+	struct buf lines_out;                /* scratch for lines, given back after each use */
+	struct pass *pass;
+	struct alarm heartbeat;
+	const char *end;                     /* for the log: how it ended, "" when well */
+	char error_text[256];
+};
+
+extern const struct request_ops exchange_ops;
+
+void exchange_hold(struct exchange *x);
+void exchange_drop(struct exchange *x);
+void exchange_step(struct exchange *x, enum step step);      /* enters a step; only names and times it */
+
+/* Goes on with a parsed ask at a step (called by the modules that park). */
+void exchange_lookup(struct exchange *x);
+void exchange_join(struct exchange *x);
+void exchange_pump(struct exchange *x);                      /* gives the client what its flight has */
+void exchange_restart(struct exchange *x);
+
+/* exchange_reply.c */
+void reply_begin(struct exchange *x, int status, const char *content_type, int64_t length);
+void reply_whole(struct exchange *x, int status, const char *content_type, char *body, size_t len, bool stream);
+void reply_error(struct exchange *x, enum err e, const char *text);     /* text NULL: the error's own */
+/* A stored or landed answer, all at once, as this client wants it. */
+void reply_answer(struct exchange *x, struct slice pieces, const char *content_type);
+void reply_saved(struct exchange *x, uint64_t tokens, uint64_t ns);
+const char *reply_stream_type(const struct exchange *x);
+void exchange_account(struct exchange *x, bool sent);
+
+/* wishes.c: false: a header of ours has a bad value, text says which */
+bool wishes_read(struct exchange *x, char *text, size_t len);
+
+/* fetch.c */
+enum err fetch_prepare(struct exchange *x);
+void fetch_start(struct exchange *x);
+void fetch_stop(struct exchange *x);             /* nobody reads any more */
+void fetch_room(struct exchange *x);             /* a slow reader has caught up */
+void fetch_writable(struct exchange *x);
+void fetch_land(struct exchange *x, int status); /* the flight's answer is whole: store it, finish it */
+void fetch_fail(struct exchange *x, enum err e);
+void fetch_done(struct exchange *x);             /* the leader's part is over, whatever became of it */
+
+/* pass.c: everything that is not asked */
+void pass_begin(struct exchange *x);             /* with what was read of the body so far */
+size_t pass_body(struct exchange *x, struct slice bytes);
+void pass_body_whole(struct exchange *x);
+void pass_writable(struct exchange *x);
+void pass_stop(struct exchange *x);
+
+/* admin.c */
+bool admin_is_own(const struct request *r);
+void admin_begin(struct exchange *x);
+
+#endif

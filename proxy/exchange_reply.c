@@ -1,0 +1,234 @@
+/* exchange_reply.c - what a reply says of itself: heads, errors, whole answers, and the log line and numbers at its end. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "proxy/base/log.h"
+#include "proxy/exchange.h"
+
+static const char *const result_name[] = {
+	[RESULT_EXACT] = "exact", [RESULT_SEMANTIC] = "semantic", [RESULT_JOINED] = "joined", [RESULT_MISS] = "miss",
+	[RESULT_BYPASS] = "bypass", [RESULT_PASS] = "pass",
+};
+
+const char *reply_stream_type(const struct exchange *x)
+{
+	(void)x;
+	return "application/x-ndjson";
+}
+
+/* RFC 9211. What the cache did, and for a bypass why. */
+static void write_status(struct exchange *x)
+{
+	char *to = x->status_text;
+	int64_t ttl = (x->expires_ms - wall_now()) / 1000;
+
+	switch (x->result) {
+	case RESULT_EXACT:
+		snprintf(to, STATUS_TEXT_MAX, "ollacache; hit; ttl=%lld", (long long)(x->expires_ms ? ttl : x->config->cache_ttl / 1000));
+		break;
+	case RESULT_SEMANTIC:
+		snprintf(to, STATUS_TEXT_MAX, "ollacache; hit; ttl=%lld; detail=semantic", (long long)ttl);
+		break;
+	case RESULT_JOINED:
+		snprintf(to, STATUS_TEXT_MAX, "ollacache; fwd=miss; collapsed");
+		break;
+	case RESULT_MISS:
+		snprintf(to, STATUS_TEXT_MAX, "ollacache; fwd=miss");
+		break;
+	default:
+		snprintf(to, STATUS_TEXT_MAX, "ollacache; fwd=%s%s%s", x->bypass == BYPASS_NO_CACHE ? "request" : "bypass",
+		         x->bypass == BYPASS_NO ? "" : "; detail=", bypass_name[x->bypass]);
+	}
+}
+
+/* Values that need room of their own while a head is being made. */
+struct texts { char age[24], similarity[16]; };
+
+static size_t own_headers(struct exchange *x, struct header *h, struct texts *t)
+{
+	size_t n = 0;
+
+	if (!x->is_ask || x->result == RESULT_NONE)
+		return 0;
+	write_status(x);
+	h[n++] = (struct header){ "X-Cache", result_name[x->result] };
+	h[n++] = (struct header){ "Cache-Status", x->status_text };
+	if (x->result == RESULT_EXACT || x->result == RESULT_SEMANTIC) {
+		int64_t age = x->stored_ms ? (wall_now() - x->stored_ms) / 1000 : 0;
+		snprintf(t->age, sizeof t->age, "%lld", (long long)(age > 0 ? age : 0));
+		h[n++] = (struct header){ "Age", t->age };
+	}
+	if (x->result == RESULT_SEMANTIC) {
+		snprintf(t->similarity, sizeof t->similarity, "%.2f", x->similarity);
+		h[n++] = (struct header){ "X-Cache-Similarity", t->similarity };
+	}
+	if (*x->note)
+		h[n++] = (struct header){ "X-Candidates", x->note };
+	if (x->explained.len && x->wishes.explain)
+		h[n++] = (struct header){ "X-Complex-Explain", x->explained.at };
+	return n;
+}
+
+static size_t make_head(struct exchange *x, struct header h[REPLY_HEADERS], const char *content_type, struct texts *t)
+{
+	size_t n = 0;
+
+	if (content_type && *content_type)
+		h[n++] = (struct header){ "Content-Type", content_type };
+	n += own_headers(x, h + n, t);
+	return n + origin_headers(x->origin, x->request, h + n);
+}
+
+static void send_off(struct exchange *x, int status)
+{
+	x->status = status;
+	if (x->result == RESULT_NONE && x->is_ask)
+		x->result = RESULT_BYPASS;
+}
+
+void reply_begin(struct exchange *x, int status, const char *content_type, int64_t length)
+{
+	struct header h[REPLY_HEADERS];
+	struct texts t;
+
+	send_off(x, status);
+	x->head_sent = true;
+	request_reply_begin(x->request, status, h, make_head(x, h, content_type, &t), length);
+}
+
+void reply_whole(struct exchange *x, int status, const char *content_type, char *body, size_t len, bool stream)
+{
+	struct header h[REPLY_HEADERS];
+	struct texts t;
+
+	send_off(x, status);
+	if (!content_type)
+		content_type = stream ? reply_stream_type(x) : "application/json; charset=utf-8";
+	size_t n = make_head(x, h, content_type, &t);
+	request_reply(x->request, status, h, n, body, len, stream);
+}
+
+void reply_error(struct exchange *x, enum err e, const char *text)
+{
+	struct header h[REPLY_HEADERS] = { { "Content-Type", "application/json; charset=utf-8" } };
+	struct texts t;
+	struct buf body;
+	size_t n = 1, len;
+
+	x->end = err_info[e].name;
+	x->status = err_info[e].status;
+	if (!x->request || request_replied(x->request))
+		return;
+	buf_init(&body, 4096);
+	if (x->dialect->write_error(slice_text(text ? text : err_info[e].text), &body))
+		body.len = 0;
+	n += own_headers(x, h + n, &t);
+	n += origin_headers(x->origin, x->request, h + n);
+	if (x->status == 503)
+		h[n++] = (struct header){ "Retry-After", "1" };
+	char *bytes = buf_take(&body, &len);
+	request_reply(x->request, x->status, h, n, bytes, len, false);
+}
+
+void reply_answer(struct exchange *x, struct slice pieces, const char *content_type)
+{
+	struct buf out;
+	enum err e = ERR_OK;
+	size_t at = 0, len;
+
+	buf_init(&out, SIZE_MAX / 4);
+	reply_style_now(&x->style);
+	if (x->ask.stream)
+		while (!e && x->dialect->write_line(&x->style, pieces, &at, &out, &e))
+			;
+	else
+		e = x->dialect->write_whole(&x->style, pieces, &out);
+	if (e) {
+		buf_fini(&out);
+		reply_error(x, e, NULL);
+		return;
+	}
+	char *body = buf_take(&out, &len);
+	reply_whole(x, 200, content_type, body, len, x->ask.stream);
+	x->streamed = x->ask.stream;
+}
+
+void reply_saved(struct exchange *x, uint64_t tokens, uint64_t ns)
+{
+	metric_add(&x->worker->metrics, tokens_saved, tokens);
+	metric_add(&x->worker->metrics, gpu_seconds_saved, ns);
+}
+
+/* ---- at the end ---- */
+
+static void count(struct exchange *x)
+{
+	struct metrics *m = &x->worker->metrics;
+
+	if (!x->counted)
+		return;
+	switch (x->result) {
+	case RESULT_EXACT:    metric_add(m, exact_cache_hits, 1); break;
+	case RESULT_SEMANTIC: metric_add(m, semantic_cache_hits, 1); break;
+	case RESULT_JOINED:   metric_add(m, joined_requests, 1); break;
+	case RESULT_MISS:     metric_add(m, cache_misses, 1); break;
+	case RESULT_BYPASS:   metric_add(m, bypassed_requests, 1); break;
+	default:              break;
+	}
+	if (x->status == 200 && (x->streamed || (x->head_sent && x->ask.stream)))
+		metric_add(m, streaming_requests, 1);
+}
+
+static void log_request(struct exchange *x, bool sent, int64_t total_us)
+{
+	struct log_entry e;
+	const struct request *r = x->request;
+
+	if (!log_on(LOG_INFO))
+		return;
+	log_begin(&e, LOG_INFO, "request");
+	log_int(&e, "n", (int64_t)x->number);
+	log_text(&e, "client", slice_text(r->peer));
+	log_text(&e, "method", slice_text(r->method));
+	log_text(&e, "path", r->path);
+	log_int(&e, "status", x->status);
+	if (x->result != RESULT_NONE)
+		log_text(&e, "result", slice_text(result_name[x->result]));
+	if (x->result == RESULT_BYPASS && x->bypass != BYPASS_NO)
+		log_text(&e, "why", slice_text(x->doubt ? x->doubt : bypass_name[x->bypass]));
+	if (x->ask.model.len)
+		log_text(&e, "model", x->ask.model);
+	if (x->result == RESULT_SEMANTIC)
+		log_real(&e, "similarity", x->similarity);
+	if (*x->note)
+		log_text(&e, "candidates", slice_text(x->note));
+	if (x->config->log_prompts && x->ask.question.len)
+		log_text(&e, "question", x->ask.question);
+	log_int(&e, "in", (int64_t)x->body_bytes);
+	log_int(&e, "out", (int64_t)r->sent_bytes);
+	if (*x->end || !sent)
+		log_text(&e, "end", slice_text(*x->end ? x->end : "not sent"));
+	for (int i = 0; i < STEPS; i++)
+		if (x->step_us[i] > 0)
+			log_ms(&e, step_name[i], x->step_us[i]);
+	if (r->first_byte_us)
+		log_ms(&e, "first_byte", r->first_byte_us - r->begun_us);
+	log_ms(&e, "total", total_us);
+	log_end(&e);
+}
+
+void exchange_account(struct exchange *x, bool sent)
+{
+	struct metrics *m = &x->worker->metrics;
+	const struct request *r = x->request;
+	int64_t total = clock_us() - r->begun_us;
+	int result = x->result != RESULT_NONE ? x->result : x->counted ? RESULT_BYPASS : RESULT_PASS;
+
+	count(x);
+	if (x->counted || x->result != RESULT_NONE) {
+		if (r->first_byte_us)
+			metric_observe_us(m, first_byte_seconds, result, r->first_byte_us - r->begun_us);
+		metric_observe_us(m, request_seconds, result, total);
+	}
+	log_request(x, sent, total);
+}

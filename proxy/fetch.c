@@ -1,0 +1,507 @@
+/* fetch.c - the leader's side of a flight: gets the answer, gives it to the flight, and to its own client as it came.
+ *
+ * While the leader's client keeps up it is sent the upstream's own lines ("raw"); a client that lags more than
+ * STREAM_WINDOW becomes a reader of the flight like any other, so that it costs no more than they do. Only where the flight
+ * itself keeps no more (past cache.max_entry, or not understood) does a slow client slow the upstream down.
+ *
+ * What is not a stream is kept until it has ended, then understood, stored and answered in one piece; past the limit
+ * it passes through ("blind"). */
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cache/entry.h"
+#include "proxy/base/log.h"
+#include "proxy/candidates.h"
+#include "proxy/exchange.h"
+#include "proxy/semantic.h"
+
+enum { LINE_SLACK = 64 << 10, HEADERS_MOST = 100 };
+
+/* ---- the end of leading ---- */
+
+void fetch_done(struct exchange *x)
+{
+	struct flight *f = x->lead_flight;
+
+	assert(f);
+	x->lead_flight = NULL;
+	if (x->fetch.transfer)
+		upstream_cancel(x->fetch.transfer);
+	x->fetch.transfer = NULL;
+	if (x->fetch.started) {
+		ndjson_fini(&x->fetch.lines);
+		buf_fini(&x->fetch.whole);
+		x->fetch.started = false;
+	}
+	candidates_stop(x);
+	alarm_clear(&x->worker->alarms, &x->heartbeat);
+	flight_drop(f, NULL);
+	exchange_drop(x);
+}
+
+void fetch_fail(struct exchange *x, enum err e)
+{
+	flight_finish(x->lead_flight, e);
+	fetch_done(x);
+}
+
+void fetch_stop(struct exchange *x)
+{
+	fetch_fail(x, ERR_CLIENT_GONE);
+}
+
+/* ---- storing ---- */
+
+static const int reason_metric[UNSTORED_KINDS] = {
+	[NOT_WHOLE] = UNSTORED_NOT_WHOLE, [BAD_DONE_REASON] = UNSTORED_DONE_REASON, [BAD_STATUS] = UNSTORED_STATUS,
+	[HAD_ERROR] = UNSTORED_ERROR, [TOO_LARGE] = UNSTORED_TOO_LARGE, [ASKED_NOT_TO] = UNSTORED_NO_STORE,
+	[SAMPLED] = UNSTORED_NOT_DETERMINISTIC, [MODEL_EXCLUDED] = UNSTORED_MODEL_EXCLUDED,
+};
+
+static void count_unstored(struct exchange *x, enum unstored why)
+{
+	metric_label(&x->worker->metrics, unstored_answers, reason_metric[why]);
+}
+
+static enum unstored bypass_reason(enum bypass why)
+{
+	switch (why) {
+	case BYPASS_SAMPLING: return SAMPLED;
+	case BYPASS_MODEL:    return MODEL_EXCLUDED;
+	case BYPASS_TOO_LARGE: return TOO_LARGE;
+	default:              return ASKED_NOT_TO;
+	}
+}
+
+/* A flight stays listed until its answer is in the store. This is what waits for that. */
+struct landing {
+	struct flight *flight;
+	struct worker *worker;
+};
+
+static void on_stored(void *arg, bool stored)
+{
+	struct landing *l = arg;
+
+	if (stored)
+		metric_add(&l->worker->metrics, stored_answers, 1);
+	else
+		metric_label(&l->worker->metrics, unstored_answers, UNSTORED_STORE);
+	l->worker->n_landings--;
+	flight_unlist(l->flight);
+	flight_drop(l->flight, NULL);
+	free(l);
+}
+
+static bool store(struct exchange *x, const struct answer *a, const struct flight_head *head)
+{
+	const struct rules rules = { .ttl_ms = x->config->cache_ttl };
+	int64_t now = wall_now(), ttl = policy_ttl_ms(&rules, &x->wishes);
+	struct entry_meta m = {
+		.created_ms = now, .expires_ms = now + ttl, .family = x->family, .stream = head->stream, .length = a->length,
+		.has_model = a->has_model, .eval_count = a->eval_count, .eval_ns = a->eval_ns, .prompt_eval_ns = a->prompt_eval_ns,
+		.model = x->ask.model_full, .space = x->wishes.space, .question = x->ask.question,
+		.content_type = slice_text(head->content_type),
+	};
+	struct store_item item = { .expires_ms = m.expires_ms };
+	struct buf entry;
+	struct landing *l = ttl > 0 ? calloc(1, sizeof *l) : NULL;
+
+	buf_init(&entry, CACHE_ENTRY_BYTES(x->config));
+	if (!l || entry_pack(&entry, &m, buf_slice(&a->pieces))) {
+		buf_fini(&entry);
+		free(l);
+		return false;
+	}
+	memcpy(item.key, x->key, KEY_BYTES);
+	item.entry = buf_slice(&entry);
+	if (!a->length)                          /* an answer that was cut off serves exact hits only */
+		semantic_item(x->near, &item);
+	l->flight = x->lead_flight;
+	l->worker = x->worker;
+	flight_hold(l->flight);
+	x->worker->n_landings++;
+	x->worker->shared->store->ops->put(x->worker->link, &item, on_stored, l);
+	x->worker->shared->store->ops->flush(x->worker->link);   /* on its way before the client can ask again */
+	buf_fini(&entry);
+	return true;
+}
+
+void fetch_land(struct exchange *x, int status)
+{
+	struct flight *f = x->lead_flight;
+	const struct answer *a = flight_answer(f);       /* only the leader writes to it, and that is us */
+	struct flight_head head = flight_get_head(f);
+	enum unstored why = policy_unstored(&x->ask, a, status, CACHE_PIECES_BYTES(x->config));
+	bool stored = false;
+
+	flight_finish(f, ERR_OK);
+	if (!policy_refreshes(x->bypass) || !x->keyed)
+		why = why == STORABLE ? bypass_reason(x->bypass) : why;
+	if (why == STORABLE && x->worker->link)
+		stored = store(x, a, &head);
+	else if (x->bypass != BYPASS_OFF)
+		count_unstored(x, why == STORABLE ? ASKED_NOT_TO : why);
+	if (!stored)
+		flight_unlist(f);
+}
+
+/* ---- the leader's own client ---- */
+
+static bool raw_client(const struct exchange *x)
+{
+	return x->request && x->reader.raw;
+}
+
+static bool lags(const struct exchange *x)
+{
+	return raw_client(x) && request_queued(x->request) > STREAM_WINDOW;
+}
+
+static void send_raw(struct exchange *x, struct slice bytes, bool line)
+{
+	if (!raw_client(x))
+		return;
+	x->lines_out.len = 0;
+	enum err e = buf_put(&x->lines_out, bytes);
+	if (line)
+		e = e ? e : buf_add(&x->lines_out, "\n", 1);
+	if (!e && request_write(x->request, buf_slice(&x->lines_out)))
+		x->end = err_info[ERR_NO_MEMORY].name;
+	else if (e)
+		request_end(x->request, false);
+	x->lines_out.len = 0;
+	if (x->lines_out.room > LINE_SLACK)
+		buf_fini(&x->lines_out);
+}
+
+static void end_raw(struct exchange *x, bool whole)
+{
+	if (raw_client(x))
+		request_end(x->request, whole);
+}
+
+/* Its window is full: from here on it reads the flight, unless that keeps nothing. */
+static bool make_reader(struct exchange *x)
+{
+	if (x->fetch.blind)
+		return false;
+	flight_unraw(x->lead_flight, &x->reader);
+	return true;
+}
+
+/* ---- a stream ---- */
+
+static bool on_line(void *arg, struct slice line)
+{
+	struct exchange *x = arg;
+	struct fetch *f = &x->fetch;
+
+	if (!f->blind && !f->ended) {
+		struct answer *a = flight_open(x->lead_flight);
+		enum err e = x->dialect->read_line(a, x->family, line);
+		bool whole = a->whole;
+		flight_shut(x->lead_flight);
+		if (e) {
+			f->last_error = e;
+			f->blind = true;
+			log_line(LOG_WARN, "upstream", "a line that is not an answer: %s", err_info[e].name);
+		} else if (whole) {
+			f->ended = true;
+			fetch_land(x, f->transfer->status);  /* stored, or on its way there, before the client has the last line */
+		}
+	}
+	send_raw(x, line, true);
+	return x->lead_flight != NULL;
+}
+
+/* Must the upstream wait? */
+static bool must_wait(struct exchange *x)
+{
+	if (!x->lead_flight)
+		return false;
+	if (lags(x) && !make_reader(x))
+		return true;
+	if (x->fetch.ended || x->fetch.blind)
+		return false;
+	flight_open(x->lead_flight);
+	return flight_shut(x->lead_flight) > FLIGHT_WINDOW;
+}
+
+static void stream_bytes(struct exchange *x, struct slice bytes)
+{
+	struct fetch *f = &x->fetch;
+	size_t taken;
+
+	if (f->blind && f->last_error == ERR_TOO_LARGE) {
+		send_raw(x, bytes, false);
+		return;
+	}
+	enum err e = ndjson_feed(&f->lines, bytes, &taken);
+	if (!e || !x->lead_flight)
+		return;
+	/* a line longer than any answer we keep: the rest of this reply is passed on as it comes */
+	f->blind = true;
+	f->last_error = ERR_TOO_LARGE;
+	struct slice held = ndjson_rest(&f->lines);
+	send_raw(x, held, false);
+	send_raw(x, slice_of(bytes.at + taken, bytes.len - taken), false);
+	ndjson_fini(&f->lines);
+}
+
+static void stream_end(struct exchange *x, enum err e)
+{
+	struct fetch *f = &x->fetch;
+	struct slice rest = ndjson_rest(&f->lines);
+
+	if (rest.len && !e) {
+		/* half a line, or one without its newline: as it came */
+		if (!f->blind && !f->ended) {
+			struct answer *a = flight_open(x->lead_flight);
+			f->last_error = x->dialect->read_line(a, x->family, rest);
+			bool whole = a->whole;
+			flight_shut(x->lead_flight);
+			if (!f->last_error && whole && !f->ended) {
+				f->ended = true;
+				fetch_land(x, f->transfer->status);
+			}
+		}
+		send_raw(x, rest, false);
+	} else if (rest.len) {
+		send_raw(x, rest, false);
+	}
+	if (f->ended) {
+		end_raw(x, true);
+		fetch_done(x);
+		return;
+	}
+	const struct answer *a = flight_answer(x->lead_flight);
+	bool said = a->error.len > 0;
+	enum err why = said ? ERR_PASSED : e ? e : f->last_error ? f->last_error : ERR_UPSTREAM_BROKE;
+	count_unstored(x, said ? HAD_ERROR : f->last_error == ERR_TOO_LARGE ? TOO_LARGE : NOT_WHOLE);
+	if (raw_client(x) && e && !said) {
+		struct buf line;
+		x->end = err_info[e].name;
+		buf_init(&line, LINE_SLACK);
+		if (!x->dialect->write_error(slice_text(err_info[e].text), &line))
+			send_raw(x, buf_slice(&line), true);
+		buf_fini(&line);
+	}
+	end_raw(x, !e || said);
+	fetch_fail(x, why);
+}
+
+/* ---- one object ---- */
+
+static void whole_bytes(struct exchange *x, struct slice bytes)
+{
+	struct fetch *f = &x->fetch;
+
+	if (!f->blind && !buf_put(&f->whole, bytes))
+		return;
+	if (!f->blind) {
+		/* too large to keep: from here on it passes through to our own client */
+		f->blind = true;
+		f->last_error = ERR_TOO_LARGE;
+		flight_unlist(x->lead_flight);
+		if (x->request && !request_replied(x->request)) {
+			uint64_t length;
+			struct slice text = transfer_header(f->transfer, "Content-Length");
+			struct flight_head head = flight_get_head(x->lead_flight);
+			x->reader.raw = true;
+			reply_begin(x, f->transfer->status, head.content_type,
+			            slice_number(text, INT64_MAX, &length) ? (int64_t)length : -1);
+		}
+		send_raw(x, buf_slice(&f->whole), false);
+		buf_fini(&f->whole);
+	}
+	send_raw(x, bytes, false);
+}
+
+/* The reply as it came, to our own client; others get it from the flight. */
+static void reply_as_it_came(struct exchange *x, const struct flight_head *head)
+{
+	struct buf *w = &x->fetch.whole;
+	size_t len;
+
+	if (!x->request || request_replied(x->request))
+		return;
+	struct buf shrunk = *w;
+	*w = (struct buf){ .limit = w->limit };
+	char *body = buf_take(&shrunk, &len);
+	reply_whole(x, head->status, head->content_type, body, len, false);
+}
+
+static bool renamed(const struct exchange *x)
+{
+	return x->ask.model.len != x->ask.model_plain.len;
+}
+
+static void whole_end(struct exchange *x, enum err e)
+{
+	struct fetch *f = &x->fetch;
+	struct flight_head head = flight_get_head(x->lead_flight);
+	int status = f->transfer->status;
+
+	if (f->blind || e) {
+		count_unstored(x, f->blind ? TOO_LARGE : NOT_WHOLE);
+		if (raw_client(x))
+			request_end(x->request, !e);
+		fetch_fail(x, e ? e : ERR_TOO_LARGE);
+		return;
+	}
+	struct answer *a = flight_open(x->lead_flight);
+	enum err read = status == 200 ? x->dialect->read_line(a, x->family, buf_slice(&f->whole)) : ERR_PASSED;
+	bool whole = !read && a->whole;
+	if (!whole) {
+		a->error.len = 0;
+		read = buf_put(&a->error, buf_slice(&f->whole));
+	}
+	flight_shut(x->lead_flight);
+	if (whole) {
+		fetch_land(x, status);
+		if (!renamed(x))
+			reply_as_it_came(x, &head);
+		fetch_done(x);
+		return;
+	}
+	count_unstored(x, status == 200 ? NOT_WHOLE : BAD_STATUS);
+	reply_as_it_came(x, &head);
+	fetch_fail(x, read ? read : ERR_PASSED);
+}
+
+/* ---- the transfer ---- */
+
+static void on_head(struct transfer *t, int status)
+{
+	struct exchange *x = t->owner;
+	struct fetch *f = &x->fetch;
+	struct flight_head head = { .origin = FLIGHT_UPSTREAM, .status = status };
+	struct slice type = transfer_header(t, "Content-Type");
+
+	snprintf(head.content_type, sizeof head.content_type, "%.*s", (int)type.len, type.at ? type.at : "");
+	static const struct slice ndjson = { "application/x-ndjson", 20 };
+	f->streams = status == 200 && type.len >= ndjson.len && slice_is_nocase(slice_of(type.at, ndjson.len), ndjson) &&
+	             !transfer_header(t, "Content-Encoding").at;
+	head.stream = f->streams;
+	flight_set_head(x->lead_flight, &head);
+	if (!f->streams || !x->request || !x->ask.stream || renamed(x))
+		return;
+	x->reader.raw = true;
+	exchange_step(x, STEP_STREAM);
+	reply_begin(x, 200, head.content_type, -1);
+}
+
+static bool on_bytes(struct transfer *t, struct slice bytes)
+{
+	struct exchange *x = t->owner;
+
+	if (x->fetch.streams)
+		stream_bytes(x, bytes);
+	else
+		whole_bytes(x, bytes);
+	if (raw_client(x))
+		request_flush(x->request);
+	return !must_wait(x);
+}
+
+static void on_end(struct transfer *t, enum err e)
+{
+	struct exchange *x = t->owner;
+
+	exchange_hold(x);
+	if (t->status == 0) {
+		if (e == ERR_OK)
+			e = ERR_UPSTREAM_BABBLE;
+		x->fetch.transfer = NULL;
+		fetch_fail(x, e);
+	} else if (x->fetch.streams) {
+		stream_end(x, e);
+	} else {
+		whole_end(x, e);
+	}
+	exchange_drop(x);
+}
+
+static const struct transfer_ops fetch_ops = { .on_head = on_head, .on_bytes = on_bytes, .on_end = on_end };
+
+/* ---- start ---- */
+
+struct picked { struct header *h; size_t n; struct arena *arena; };
+
+/* A generation's request goes upstream with the client's headers, but for those that are ours, about this connection,
+ * or would change how the reply is coded. */
+static void pick_header(void *arg, const char *name, struct slice value)
+{
+	static const char *const kept_back[] = {
+		"Host", "Connection", "Keep-Alive", "Proxy-Connection", "TE", "Trailer", "Transfer-Encoding", "Upgrade",
+		"Content-Length", "Expect", "Origin", "Accept-Encoding", "Cache-Control", "Pragma", "If-None-Match", "If-Modified-Since", "Range",
+		"X-Cache-Semantic", "X-Cache-TTL", "X-Cache-Namespace", "X-Complex", "X-Complex-Explain",
+		"Access-Control-Request-Method", "Access-Control-Request-Headers", "Proxy-Authorization", "Proxy-Authenticate",
+	};
+	struct picked *p = arg;
+
+	if (p->n == HEADERS_MOST)
+		return;
+	for (size_t i = 0; i < sizeof kept_back / sizeof *kept_back; i++)
+		if (slice_is_nocase(slice_text(name), slice_text(kept_back[i])))
+			return;
+	char *n = arena_text(p->arena, slice_text(name)), *v = arena_text(p->arena, value);
+	if (n && v)
+		p->h[p->n++] = (struct header){ n, v };
+}
+
+/* While the client is still there: the leader may have to go on without it. */
+enum err fetch_prepare(struct exchange *x)
+{
+	struct picked p = { arena_alloc(&x->arena, HEADERS_MOST * sizeof *p.h), 0, &x->arena };
+	char *target = arena_text(&x->arena, x->request->target);
+	const struct config *c = x->config;
+
+	if (!p.h || !target)
+		return ERR_NO_MEMORY;
+	request_each_header(x->request, pick_header, &p);
+	x->rq = (struct transfer_request){
+		.method = "POST", .target = target, .headers = p.h, .n_headers = p.n, .body = x->ask.forward, .may = x->hosts,
+		.connect_ms = c->upstream_connect_timeout, .first_byte_ms = c->upstream_first_byte_timeout,
+		.idle_ms = c->upstream_idle_timeout, .max_in_flight = c->upstream_max_in_flight,
+	};
+	return x->arena.full ? ERR_NO_MEMORY : ERR_OK;
+}
+
+void fetch_start(struct exchange *x)
+{
+	struct fetch *f = &x->fetch;
+
+	candidates_free(x);
+	*f = (struct fetch){ 0 };
+	if (x->candidates > 1) {
+		candidates_start(x);
+		return;
+	}
+	f->started = true;
+	ndjson_init(&f->lines, CACHE_PIECES_BYTES(x->config) + LINE_SLACK, on_line, x);
+	buf_init(&f->whole, CACHE_PIECES_BYTES(x->config) + LINE_SLACK);
+	f->transfer = upstream_start(x->worker->upstream, &x->rq, &fetch_ops, x);
+	if (!f->transfer)
+		fetch_fail(x, ERR_NO_MEMORY);
+}
+
+/* ---- going on ---- */
+
+static void go_on(struct exchange *x)
+{
+	if (x->lead_flight && x->fetch.transfer && !must_wait(x))
+		upstream_resume(x->fetch.transfer);
+}
+
+void fetch_room(struct exchange *x)
+{
+	go_on(x);
+}
+
+void fetch_writable(struct exchange *x)
+{
+	go_on(x);
+}

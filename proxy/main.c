@@ -1,0 +1,321 @@
+/* main.c - the program: configuration, store, sockets, workers, signals.
+ *
+ * The main thread starts everything and then waits for signals, which are blocked in all other threads: TERM and INT
+ * drain and end, HUP reads the configuration again, USR1 prints the state to the log. */
+#include <curl/curl.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "proxy/admin.h"
+#include "proxy/base/log.h"
+#include "proxy/base/words.h"
+#include "proxy/health.h"
+#include "proxy/listen.h"
+#include "proxy/worker.h"
+
+enum { EXIT_BAD_CONFIG = 1, EXIT_CANNOT_START = 2, LOOK_AGAIN_MS = 100 };
+
+static struct shared shared;
+static struct worker_order orders[WORKERS_MAX];
+static const struct config *config;
+
+static int fail(const char *why)
+{
+	fprintf(stderr, "ollacache: %s\n", why);
+	return EXIT_CANNOT_START;
+}
+
+static void apply_log(const struct config *c)
+{
+	log_setup((enum log_level)c->log_level, c->log_format == CONFIG_FORMAT_JSON);
+}
+
+/* Tells the service manager, if there is one (sd_notify(3): one datagram to the socket it names). */
+static void notify(const char *state)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+
+	if (!path || (*path != '/' && *path != '@') || strlen(path) >= sizeof at.sun_path)
+		return;
+	memcpy(at.sun_path, path, strlen(path));
+	if (*path == '@')
+		at.sun_path[0] = '\0';
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
+	if (sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&at, len) < 0)
+		log_line(LOG_WARN, "main", "the service manager could not be told '%s'", state);
+	close(fd);
+}
+
+/* Every connection is a descriptor, and so is every upstream's. */
+static void raise_descriptor_limit(const struct config *c)
+{
+	struct rlimit r;
+	rlim_t wanted = (rlim_t)c->server_max_connections * 2 + 1024;
+
+	if (getrlimit(RLIMIT_NOFILE, &r))
+		return;
+	r.rlim_cur = r.rlim_max == RLIM_INFINITY || wanted < r.rlim_max ? wanted : r.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &r);
+	if (r.rlim_cur < wanted)
+		log_line(LOG_WARN, "main", "at most %llu descriptors: fewer than server.max_connections may need",
+		         (unsigned long long)r.rlim_cur);
+}
+
+static bool open_store(const struct config *c, char *why, size_t len)
+{
+	const struct store_redis_options redis = { .url = c->redis_url, .prefix = c->redis_prefix, .timeout_ms = c->redis_timeout,
+	                                           .retry_ms = c->redis_retry };
+
+	switch (c->cache_store) {
+	case CONFIG_STORE_OFF:      return true;
+	case CONFIG_STORE_EMBEDDED: shared.store = store_embedded_open(c->cache_path, c->cache_max_size, why, len); break;
+	case CONFIG_STORE_REDIS:    shared.store = store_redis_open(&redis, why, len); break;
+	}
+	if (shared.store)
+		shared.store->errors = &shared.store_errors;
+	return shared.store != NULL;
+}
+
+/* Dictionaries take part of a second: requests are answered meanwhile, without the semantic tier. */
+static void *load_dictionaries(void *arg)
+{
+	const struct config *c = arg;
+	const struct lexicon_options o = {
+		.languages = c->semantic_languages, .aliases = *c->semantic_aliases ? c->semantic_aliases : NULL,
+		.stopwords = *c->semantic_stopwords ? c->semantic_stopwords : NULL,
+	};
+	char why[512];
+	struct lexicon *l = lexicon_open(&o, why, sizeof why);
+
+	if (!l) {
+		log_line(LOG_ERROR, "semantic", "%s; going on without near questions", why);
+	} else {
+		struct slice rest = slice_text(lexicon_notes(l)), note;
+		while (slice_next(&rest, '\n', &note))
+			if (note.len)
+				log_line(LOG_WARN, "semantic", "%.*s", (int)note.len, note.at);
+	}
+	atomic_store(&shared.lexicon, l);
+	atomic_store(&shared.dictionaries_settled, true);
+	config_drop(c);
+	return NULL;
+}
+
+/* ---- signals ---- */
+
+static void name_key(void *arg, const char *key)
+{
+	(void)arg;
+	log_line(LOG_WARN, "config", "%s has changed and takes effect after a restart", key);
+}
+
+static void reload(void)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *complaints = open_memstream(&text, &len);
+	struct config *fresh = complaints ? config_reload(config, complaints) : NULL;
+
+	if (complaints)
+		fclose(complaints);
+	struct slice rest = slice_text(text), line;
+	while (slice_next(&rest, '\n', &line))
+		if (line.len)
+			log_line(LOG_ERROR, "config", "%.*s", (int)line.len, line.at);
+	free(text);
+	if (!fresh) {
+		log_line(LOG_ERROR, "config", "not read again: the old configuration stays in force");
+		return;
+	}
+	config_restart_keys(fresh, name_key, NULL);
+	apply_log(fresh);
+	budget_limit(&shared.buffered, fresh->server_max_buffered);
+	for (size_t i = 0; i < shared.n_workers; i++) {
+		/* an order still under way keeps its place until the worker has read it */
+		while (__atomic_load_n(&orders[i].mail.posted, __ATOMIC_ACQUIRE))
+			usleep(1000);
+		orders[i].config = config_hold(fresh);
+		worker_tell(shared.worker[i], &orders[i]);
+	}
+	config_drop(config);
+	config = fresh;
+	log_line(LOG_INFO, "config", "read again");
+}
+
+static void print_state(void)
+{
+	struct metrics *cells[WORKERS_MAX];
+	struct metrics_upstream upstreams[HOSTS_MAX];
+	struct metrics_extra extra;
+	struct buf out;
+
+	for (size_t i = 0; i < shared.n_workers; i++)
+		cells[i] = &shared.worker[i]->metrics;
+	admin_extra(&shared, &extra, upstreams);
+	buf_init(&out, ADMIN_BODY_MAX);
+	if (!metrics_prometheus(&out, cells, (int)shared.n_workers, &extra)) {
+		struct slice rest = buf_slice(&out), line;
+		while (slice_next(&rest, '\n', &line))
+			if (line.len && line.at[0] != '#' && !memmem(line.at, line.len, "_bucket", 7))
+				log_line(LOG_INFO, "state", "%.*s", (int)line.len, line.at);
+	}
+	log_line(LOG_INFO, "state", "flights %zu, connections %lld", flights_count(shared.flights),
+	         (long long)atomic_load(&shared.connections));
+	buf_fini(&out);
+}
+
+static void drain(void)
+{
+	log_line(LOG_INFO, "main", "draining: what runs may end within %lld s", (long long)(config->server_drain_timeout / 1000));
+	notify("STOPPING=1");
+	atomic_store(&shared.draining, true);
+	for (size_t i = 0; i < shared.n_workers; i++) {
+		while (__atomic_load_n(&orders[i].mail.posted, __ATOMIC_ACQUIRE))
+			usleep(1000);
+		orders[i].drain = true;
+		worker_tell(shared.worker[i], &orders[i]);
+	}
+}
+
+static bool all_ended(void)
+{
+	for (size_t i = 0; i < shared.n_workers; i++)
+		if (!worker_ended(shared.worker[i]))
+			return false;
+	return true;
+}
+
+static void watch_signals(const sigset_t *set)
+{
+	bool draining = false;
+
+	while (!draining || !all_ended()) {
+		const struct timespec wait = { .tv_nsec = LOOK_AGAIN_MS * 1000000L };
+		int s = draining ? sigtimedwait(set, NULL, &wait) : sigwaitinfo(set, NULL);
+		if (s == SIGHUP && !draining) {
+			notify("RELOADING=1");
+			reload();
+			notify("READY=1");
+		} else if (s == SIGUSR1) {
+			print_state();
+		} else if ((s == SIGTERM || s == SIGINT) && !draining) {
+			draining = true;
+			drain();
+		} else if (s == SIGTERM || s == SIGINT) {
+			log_line(LOG_WARN, "main", "told twice to stop: ending at once");
+			_exit(0);
+		}
+	}
+}
+
+/* ---- start and end ---- */
+
+static int workers_wanted(const struct config *c)
+{
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+	return c->server_workers ? (int)c->server_workers : cores > WORKERS_MAX ? WORKERS_MAX : cores > 0 ? (int)cores : 1;
+}
+
+static void start_workers(const struct listening *l, int n)
+{
+	int fds[LISTEN_MAX];
+
+	for (int i = 0; i < n; i++) {
+		for (size_t a = 0; a < l->n; a++)
+			fds[a] = l->fds[a][i];
+		const struct worker_order order = { .listen_fds = fds, .listen_admin = l->admin, .n_listen = l->n };
+		shared.worker[i] = worker_start(&shared, i, config, &order);
+		shared.n_workers = (size_t)i + 1;
+	}
+}
+
+static int serve(void)
+{
+	struct listening listening;
+	char why[512];
+	sigset_t set;
+	pthread_t dictionaries;
+	int n = workers_wanted(config);
+
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR1);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	raise_descriptor_limit(config);
+	shared.started_ms = wall_now();
+	shared.hosts = hosts_new(config->upstream_url_list.at, config->upstream_url_list.n);
+	shared.flights = flights_new();
+	budget_init(&shared.buffered, config->server_max_buffered);
+	if (!listen_open(&listening, config, n, why, sizeof why))
+		return fail(why);
+	if (!open_store(config, why, sizeof why)) {
+		listen_forget(&listening);
+		return fail(why);
+	}
+	if (pthread_create(&dictionaries, NULL, load_dictionaries, (void *)(uintptr_t)config_hold(config)))
+		return fail("no thread for the dictionaries");
+	start_workers(&listening, n);
+	for (size_t i = 0; i < listening.n; i++)
+		log_line(LOG_INFO, "main", "ollacache %s listens on %s%s, %d workers", OLLACACHE_VERSION, listening.text[i],
+		         listening.admin[i] ? " (admin)" : "", n);
+	notify("READY=1");
+	watch_signals(&set);
+	pthread_join(dictionaries, NULL);
+	for (size_t i = 0; i < shared.n_workers; i++)
+		worker_join(shared.worker[i]);
+	for (size_t i = 0; i < shared.n_workers; i++)
+		worker_free(shared.worker[i]);
+	if (shared.store)
+		shared.store->ops->close(shared.store);
+	lexicon_close(atomic_load(&shared.lexicon));
+	hosts_free(shared.hosts);
+	flights_free(shared.flights);
+	budget_fini(&shared.buffered);
+	listen_forget(&listening);
+	log_line(LOG_INFO, "main", "stopped");
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	enum config_action action = CONFIG_RUN;
+	int code = 0;
+
+	curl_global_init(CURL_GLOBAL_DEFAULT);
+	config = config_load(argc, argv, stderr, &action);
+	switch (action) {
+	case CONFIG_HELP:          config_help(stdout); goto out;
+	case CONFIG_VERSION:       printf("ollacache %s\n", OLLACACHE_VERSION); goto out;
+	case CONFIG_OPTIONS_TABLE: config_docs(stdout); goto out;
+	case CONFIG_METRICS_TABLE: metrics_docs(stdout); goto out;
+	default:                   break;
+	}
+	if (!config) {
+		code = EXIT_BAD_CONFIG;
+		goto out;
+	}
+	apply_log(config);
+	switch (action) {
+	case CONFIG_TEST:   printf("the configuration is good\n"); break;
+	case CONFIG_PRINT:  config_print(stdout, config); break;
+	case CONFIG_HEALTH: code = health_ask(config); break;
+	default:            code = serve(); break;
+	}
+out:
+	config_drop(config);
+	curl_global_cleanup();
+	return code;
+}

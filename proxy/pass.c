@@ -1,0 +1,289 @@
+/* pass.c - what is not asked: both directions at once, in constant memory, chunk by chunk as it was flushed.
+ *
+ * A side that is full stops the other: the client's body is read only while there is room in `up`, the upstream's only while
+ * the client takes what is queued for it. What was read of a body before it turned out to be none of ours (too large, not
+ * understood) is the beginning of `up`. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "proxy/base/log.h"
+#include "proxy/exchange.h"
+#include "proxy/route.h"
+
+enum { PASS_WINDOW = 256 << 10, PASS_HEADERS_MAX = 200, PASS_VALUE_MAX = 16 << 10 };
+
+struct pass {
+	struct transfer *transfer;
+	struct transfer_request rq;
+	struct buf up;                   /* from up_at on: read from the client, not yet taken by the upstream */
+	size_t up_at;
+	bool up_whole, up_paused, waits;   /* waits: the upstream asked for more than there was */
+};
+
+static bool listed(struct slice name, const char *const *list, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (slice_is_nocase(name, slice_text(list[i])))
+			return true;
+	return false;
+}
+#define LISTED(name, list) listed(name, list, sizeof(list) / sizeof *(list))
+
+/* RFC 9110, 7.6.1: about this connection only. */
+static const char *const hop_by_hop[] = {
+	"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization", "TE", "Trailer",
+	"Transfer-Encoding", "Upgrade",
+};
+
+/* Is it named in the Connection header? */
+static bool named_in(struct slice connection, struct slice name)
+{
+	struct slice item;
+
+	while (slice_next(&connection, ',', &item))
+		if (slice_is_nocase(item, name))
+			return true;
+	return false;
+}
+
+struct forwarding {
+	struct exchange *x;
+	struct header *h;
+	size_t n;
+	struct slice connection;
+};
+
+static void forward_header(void *arg, const char *name, struct slice value)
+{
+	/* Expect is answered here; Origin is judged here; framing is curl's */
+	static const char *const ours[] = {
+		"Host", "Content-Length", "Expect", "Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers",
+		"X-Cache-Semantic", "X-Cache-TTL", "X-Cache-Namespace", "X-Complex", "X-Complex-Explain",
+	};
+	struct forwarding *f = arg;
+	struct slice n = slice_text(name);
+
+	if (f->n == PASS_HEADERS_MAX || LISTED(n, hop_by_hop) || LISTED(n, ours) || named_in(f->connection, n))
+		return;
+	char *name_text = arena_text(&f->x->arena, n), *value_text = arena_text(&f->x->arena, value);
+	if (name_text && value_text)
+		f->h[f->n++] = (struct header){ name_text, value_text };
+}
+
+/* ---- the reply ---- */
+
+struct replying {
+	struct exchange *x;
+	struct header h[PASS_HEADERS_MAX];
+	size_t n;
+	struct slice connection;
+};
+
+static void reply_header(void *arg, struct slice name, struct slice value)
+{
+	static const char *const ours[] = {
+		"Content-Length", "Access-Control-Allow-Origin", "Access-Control-Expose-Headers", "X-Cache", "Cache-Status",
+		"X-Cache-Similarity", "X-Candidates", "X-Complex-Explain",
+	};
+	struct replying *r = arg;
+
+	if (r->n + CORS_HEADERS_MAX + 4 >= PASS_HEADERS_MAX || LISTED(name, hop_by_hop) || LISTED(name, ours) ||
+	    named_in(r->connection, name))
+		return;
+	char *n = arena_text(&r->x->arena, name), *v = arena_text(&r->x->arena, value);
+	if (n && v)
+		r->h[r->n++] = (struct header){ n, v };
+}
+
+static void on_head(struct transfer *t, int status)
+{
+	struct exchange *x = t->owner;
+	struct replying *r = calloc(1, sizeof *r);
+	struct slice length = transfer_header(t, "Content-Length");
+	uint64_t n = 0;
+
+	x->status = status;
+	if (!x->request || !r) {
+		free(r);
+		return;
+	}
+	r->x = x;
+	r->connection = transfer_header(t, "Connection");
+	transfer_each_header(t, reply_header, r);
+	if (x->is_ask) {
+		x->result = RESULT_BYPASS;
+		snprintf(x->status_text, sizeof x->status_text, "ollacache; fwd=bypass; detail=%s", bypass_name[x->bypass]);
+		r->h[r->n++] = (struct header){ "X-Cache", "bypass" };
+		r->h[r->n++] = (struct header){ "Cache-Status", x->status_text };
+	}
+	r->n += origin_headers(x->origin, x->request, r->h + r->n);
+	bool known = length.at && slice_number(length, INT64_MAX, &n);
+	if (status == 204 || status == 304 || (known && n == 0)) {
+		request_reply(x->request, status, r->h, r->n, NULL, 0, false);
+	} else {
+		x->head_sent = true;
+		request_reply_begin(x->request, status, r->h, r->n, known ? (int64_t)n : -1);
+	}
+	free(r);
+}
+
+static bool on_bytes(struct transfer *t, struct slice bytes)
+{
+	struct exchange *x = t->owner;
+
+	if (!x->request || !x->head_sent)
+		return true;
+	if (request_write(x->request, bytes))
+		return true;                     /* the reply is broken: done() comes */
+	request_flush(x->request);
+	return x->request && request_queued(x->request) < PASS_WINDOW;
+}
+
+static void on_end(struct transfer *t, enum err e)
+{
+	struct exchange *x = t->owner;
+	struct pass *p = x->pass;
+
+	p->transfer = NULL;
+	if (x->request && route_changes_models(x->request))
+		models_doubt(x->worker->shared->hosts);   /* before the client hears of the end */
+	if (!x->request)
+		return;
+	if (e && !x->head_sent)
+		reply_error(x, e, NULL);
+	else if (x->head_sent) {
+		if (e)
+			x->end = err_info[e].name;
+		request_end(x->request, !e);
+	}
+	/* what is still to come of the body is dropped */
+	p->up_whole = true;
+	if (p->up_paused) {
+		p->up_paused = false;
+		request_more(x->request);
+	}
+}
+
+/* ---- the client's body ---- */
+
+static size_t on_upload(struct transfer *t, char *to, size_t max)
+{
+	struct exchange *x = t->owner;
+	struct pass *p = x->pass;
+	size_t n = p->up.len - p->up_at;
+
+	if (n == 0) {
+		if (p->up_whole)
+			return 0;
+		p->waits = true;
+		return UPLOAD_PAUSE;
+	}
+	n = n < max ? n : max;
+	memcpy(to, p->up.at + p->up_at, n);
+	p->up_at += n;
+	if (p->up_at == p->up.len) {
+		p->up_at = p->up.len = 0;
+		if (p->up.room > PASS_WINDOW)
+			buf_fini(&p->up);
+	}
+	if (p->up_paused && p->up.len - p->up_at < PASS_WINDOW / 2 && x->request) {
+		p->up_paused = false;
+		request_more(x->request);
+	}
+	return n;
+}
+
+static const struct transfer_ops pass_ops = { on_head, on_bytes, on_end, on_upload };
+
+size_t pass_body(struct exchange *x, struct slice bytes)
+{
+	struct pass *p = x->pass;
+
+	if (p->up_whole || !p->transfer)
+		return bytes.len;                /* nobody wants it any more */
+	if (p->up.len - p->up_at >= PASS_WINDOW) {
+		p->up_paused = true;
+		x->body_bytes -= bytes.len;
+		return 0;
+	}
+	if (p->up_at) {
+		buf_cut(&p->up, p->up_at);
+		p->up_at = 0;
+	}
+	if (buf_put(&p->up, bytes)) {
+		pass_stop(x);
+		reply_error(x, ERR_NO_MEMORY, NULL);
+		return bytes.len;
+	}
+	if (p->waits) {
+		p->waits = false;
+		upstream_upload_more(p->transfer);
+	}
+	return bytes.len;
+}
+
+void pass_body_whole(struct exchange *x)
+{
+	struct pass *p = x->pass;
+
+	p->up_whole = true;
+	if (p->transfer && p->waits) {
+		p->waits = false;
+		upstream_upload_more(p->transfer);
+	}
+}
+
+/* ---- start and end ---- */
+
+void pass_begin(struct exchange *x)
+{
+	const struct config *c = x->config;
+	struct request *r = x->request;
+	struct pass *p = arena_alloc(&x->arena, sizeof *p);
+	struct header *h = arena_alloc(&x->arena, PASS_HEADERS_MAX * sizeof *h);
+	char *target = arena_text(&x->arena, r->target);
+	struct forwarding f = { .x = x, .h = h, .connection = slice_text(request_header(r, "Connection")) };
+
+	exchange_step(x, STEP_PASS);
+	x->arena.limit += 64 * PASS_VALUE_MAX;
+	if (!p || !h || !target) {
+		reply_error(x, ERR_NO_MEMORY, NULL);
+		return;
+	}
+	request_each_header(r, forward_header, &f);
+	x->pass = p;
+	p->up = x->body;                         /* what was read so far goes first */
+	p->up.limit = SIZE_MAX / 4;              /* bounded by PASS_WINDOW, and by server.max_body for what was there */
+	x->body = (struct buf){ .limit = x->body.limit };
+	p->rq = (struct transfer_request){
+		.method = arena_text(&x->arena, slice_text(r->method)), .target = target, .headers = h, .n_headers = f.n,
+		.upload = r->has_body, .upload_length = r->content_length, .bulk = true,
+		.connect_ms = c->upstream_connect_timeout, .first_byte_ms = c->upstream_first_byte_timeout,
+		.idle_ms = c->upstream_idle_timeout,
+	};
+	if (p->rq.method && !x->arena.full)
+		p->transfer = upstream_start(x->worker->upstream, &p->rq, &pass_ops, x);
+	if (!p->transfer)
+		reply_error(x, ERR_NO_MEMORY, NULL);
+}
+
+void pass_writable(struct exchange *x)
+{
+	if (x->pass->transfer)
+		upstream_resume(x->pass->transfer);
+}
+
+void pass_stop(struct exchange *x)
+{
+	struct pass *p = x->pass;
+
+	if (p->transfer) {
+		upstream_cancel(p->transfer);
+		p->transfer = NULL;
+		/* an upstream that goes on with a pull alone changes its models too */
+		if (x->request && route_changes_models(x->request))
+			models_doubt(x->worker->shared->hosts);
+	}
+	buf_fini(&p->up);
+	p->up_at = 0;
+}

@@ -1,0 +1,28 @@
+/* seen.h - a worker's memory of raw requests: what a body came to when it was parsed, by the hash of its bytes.
+ *
+ * Parsing and writing the canonical form cost more than all the rest of a hit; a request seen before, byte for byte,
+ * needs neither. A line holds only while the configuration and the models' digests are the same.
+ * Limits  SEEN_LINES lines, each in one place given by its hash: a newer one takes the place. */
+#ifndef PROXY_SEEN_H
+#define PROXY_SEEN_H
+
+#include "proxy/base/ask.h"
+
+enum { SEEN_LINES = 8192, SEEN_BODY_MAX = 64 << 10, SEEN_MODEL_MAX = 80 };
+
+struct seen_line {
+	uint8_t raw[KEY_BYTES];
+	uint8_t key[KEY_BYTES];
+	uint64_t generation;         /* of the digests */
+	const void *config;          /* the configuration it was made under: compared, never looked into */
+	uint8_t stream, family;
+	uint8_t model_len;           /* 0: the line is empty */
+	char model[SEEN_MODEL_MAX];  /* for the reply, the inside of a JSON string */
+};
+
+struct seen *seen_new(void);
+void seen_free(struct seen *s);
+const struct seen_line *seen_find(const struct seen *s, const uint8_t raw[KEY_BYTES], uint64_t generation, const void *config);
+void seen_add(struct seen *s, const struct seen_line *line);
+
+#endif

@@ -1,0 +1,126 @@
+/* wishes.c - the request headers of our own, and Cache-Control (RFC 9111, 5.2.1), as what the cache is asked to do. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "proxy/exchange.h"
+
+enum { SECONDS_MOST = 1 << 30, COMPLEX_MOST = 1000000 };
+
+static bool bad(char *text, size_t len, const char *header, const char *value, const char *wanted)
+{
+	snprintf(text, len, "header %s: '%.60s' is not %s", header, value, wanted);
+	return false;
+}
+
+static bool read_cache_control(struct wishes *w, struct slice value)
+{
+	struct slice item;
+	uint64_t n;
+
+	while (slice_next(&value, ',', &item)) {
+		const char *equals = item.len ? memchr(item.at, '=', item.len) : NULL;
+		struct slice name = slice_trim(slice_of(item.at, equals ? (size_t)(equals - item.at) : item.len)), number = { 0 };
+
+		if (equals)
+			number = slice_trim(slice_of(equals + 1, item.len - (size_t)(equals + 1 - item.at)));
+		if (number.len >= 2 && number.at[0] == '"' && number.at[number.len - 1] == '"')
+			number = slice_of(number.at + 1, number.len - 2);
+		if (slice_is_nocase(name, SLICE("no-cache"))) {
+			w->no_cache = true;
+		} else if (slice_is_nocase(name, SLICE("no-store"))) {
+			w->no_store = true;
+		} else if (slice_is_nocase(name, SLICE("only-if-cached"))) {
+			w->only_if_cached = true;
+		} else if (slice_is_nocase(name, SLICE("max-age"))) {
+			if (!slice_number(number, SECONDS_MOST, &n))
+				return false;
+			w->max_age_s = (int64_t)n;
+		}                            /* what we do not know is ignored: RFC 9111, 5.2.3 */
+	}
+	return true;
+}
+
+struct control { struct wishes *w; bool ok; const char *value; };
+
+static void each(void *arg, const char *name, struct slice value)
+{
+	struct control *c = arg;
+
+	if (slice_is_nocase(slice_text(name), SLICE("Cache-Control")) && !read_cache_control(c->w, value)) {
+		c->ok = false;
+		c->value = value.at;
+	}
+}
+
+static bool read_complex(struct exchange *x, char *text, size_t len)
+{
+	const char *value = request_header(x->request, "X-Complex");
+	struct slice v = slice_trim(slice_text(value));
+	uint64_t n;
+
+	x->wishes.complex = COMPLEX_NONE;
+	if (!value)
+		return true;
+	if (slice_is_nocase(v, SLICE("true")))
+		x->wishes.complex = COMPLEX_DEFAULT;
+	else if (slice_is_nocase(v, SLICE("false")))
+		x->wishes.complex = 1;
+	else if (slice_number(v, COMPLEX_MOST, &n) && n > 0)
+		x->wishes.complex = (int)n;
+	else
+		return bad(text, len, "X-Complex", value, "true, false or a number of answers");
+	return true;
+}
+
+static struct slice tenant(const struct exchange *x)
+{
+	const struct config *c = x->config;
+
+	switch (c->cache_scope_kind) {
+	case CONFIG_SCOPE_AUTHORIZATION: return slice_text(request_header(x->request, "Authorization"));
+	case CONFIG_SCOPE_HEADER:        return slice_text(request_header(x->request, c->cache_scope_header));
+	case CONFIG_SCOPE_SHARED:        break;
+	}
+	return (struct slice){ 0 };
+}
+
+bool wishes_read(struct exchange *x, char *text, size_t len)
+{
+	struct wishes *w = &x->wishes;
+	const struct request *r = x->request;
+	struct control control = { w, true, "" };
+	const char *value;
+	uint64_t n;
+	char *end;
+
+	*w = (struct wishes){ .max_age_s = -1, .ttl_s = -1, .complex = COMPLEX_NONE };
+	request_each_header(r, each, &control);
+	if (!control.ok)
+		return bad(text, len, "Cache-Control", control.value, "understood: max-age takes whole seconds");
+	if ((value = request_header(r, "X-Cache-Semantic"))) {
+		if (slice_is_nocase(slice_trim(slice_text(value)), SLICE("off"))) {
+			w->semantic_off = true;
+		} else {
+			w->semantic_threshold = strtod(value, &end);
+			if (end == value || *end || !(w->semantic_threshold >= SEMANTIC_LEAST_PERCENT / 100.0 && w->semantic_threshold <= 1))
+				return bad(text, len, "X-Cache-Semantic", value, "off or a number from 0.5 to 1");
+		}
+	}
+	if ((value = request_header(r, "X-Cache-TTL"))) {
+		if (!slice_number(slice_trim(slice_text(value)), SECONDS_MOST, &n))
+			return bad(text, len, "X-Cache-TTL", value, "a number of seconds");
+		w->ttl_s = (int64_t)n;
+	}
+	if ((value = request_header(r, "X-Cache-Namespace"))) {
+		if (strlen(value) > SPACE_MAX)
+			return bad(text, len, "X-Cache-Namespace", value, "at most 256 bytes long");
+		w->space = slice_text(value);
+	}
+	if ((value = request_header(r, "X-Complex-Explain"))) {
+		if (strcmp(value, "0") != 0 && strcmp(value, "1") != 0)
+			return bad(text, len, "X-Complex-Explain", value, "0 or 1");
+		w->explain = *value == '1';
+	}
+	w->tenant = tenant(x);
+	return read_complex(x, text, len);
+}
