@@ -1,4 +1,4 @@
-/* uses: proxy/base/buf.c proxy/base/err.c proxy/base/ask.c proxy/base/words.c proxy/base/words_bag.c proxy/base/words_lists.c proxy/base/words_stem.c proxy/base/words_text.c proxy/base/words/ scoring/agreement.c scoring/alike.c scoring/asked.c scoring/complete.c scoring/consensus.c scoring/final.c scoring/json.c scoring/keywords.c scoring/length.c scoring/lines.c scoring/repetition.c scoring/structure.c */
+/* uses: proxy/base/buf.c proxy/base/err.c proxy/base/ask.c proxy/base/words.c proxy/base/words_bag.c proxy/base/words_lists.c proxy/base/words_alias.c proxy/base/words_map.c proxy/base/words_stem.c proxy/base/words_text.c proxy/base/words/ scoring/agreement.c scoring/alike.c scoring/asked.c scoring/complete.c scoring/consensus.c scoring/final.c scoring/json.c scoring/keywords.c scoring/length.c scoring/lines.c scoring/repetition.c scoring/structure.c */
 /* libs: -ljansson -lhunspell -lstemmer -licuuc -lpthread -lm */
 /* test_scoring.c - every criterion against values worked out by hand, in English and Ukrainian; the pick and its ties;
  * tools and JSON; large texts; every allocation failing once. */
