@@ -72,6 +72,9 @@ struct server_options {
 struct server *server_new(const struct server_options *o);
 /* Accepts from a bound, listening socket; the server closes it. */
 void server_listen(struct server *s, int fd, bool is_admin);
+/* Does what the turn of the loop has gathered. The server hooks it into loop->before_sleep itself; who hooks something
+ * else there calls this from it. */
+void server_turn(struct server *s);
 /* Stops accepting and closes idle connections; what is being answered goes on. */
 void server_drain(struct server *s);
 size_t server_connections(const struct server *s);

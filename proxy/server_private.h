@@ -97,7 +97,6 @@ struct server {
 };
 
 void server_kick(struct server *s, unsigned daemon);
-void server_turn(struct server *s);
 void server_flush_all(struct server *s);
 void server_tell_all(struct server *s);
 void server_forget(struct server *s, struct request_private *r);

@@ -93,6 +93,7 @@ static void wind_up(struct worker *w)
 	alarm_clear(&w->alarms, &w->drain);
 	if (w->link)
 		w->shared->store->ops->detach(w->link);
+	w->link = NULL;
 	server_free(w->server);
 	for (int i = 0; i < 3; i++)
 		uv_run(&w->loop.uv, UV_RUN_NOWAIT);
@@ -110,6 +111,17 @@ static void *run(void *arg)
 	wind_up(w);
 	atomic_store(&w->ended, true);
 	return NULL;
+}
+
+/* The end of a turn: what it asked of the clients first, for that may ask the store; then the store's commands in one write. */
+static void on_before_sleep(struct loop *l, void *arg)
+{
+	struct worker *w = arg;
+
+	(void)l;
+	server_turn(w->server);
+	if (w->link && w->shared->store->ops->flush)
+		w->shared->store->ops->flush(w->link);
 }
 
 struct worker *worker_start(struct shared *shared, int n, const struct config *c, const struct worker_order *order)
@@ -133,6 +145,8 @@ struct worker *worker_start(struct shared *shared, int n, const struct config *c
 	w->upstream = upstream_new(&w->loop, &w->alarms, shared->hosts, &w->metrics);
 	if (shared->store)
 		w->link = shared->store->ops->attach(shared->store, &w->loop);
+	w->loop.before_sleep = on_before_sleep;
+	w->loop.before_sleep_arg = w;
 	for (size_t i = 0; i < order->n_listen; i++)
 		server_listen(w->server, order->listen_fds[i], order->listen_admin[i]);
 	if (n == 0)
