@@ -9,6 +9,7 @@
 #   ONLY="a b"    only these parts: hits shapes ttfb streams idle cancel lookup semantic complex start
 #   ROUNDS=n      rounds of each measurement (5; quick 2)
 #   OUT=file      where the tables go (a whole run: docs/benchmarks.md; else build/bench/report.md)
+#   PROFILE=1     perf's view of ollacache in each measurement, to build/bench/profile-PART-CASE-TARGET.txt
 #   OLLACACHE=f   the program to measure (./ollacache); FLAGS="--a.b=c" more options for it
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -82,7 +83,7 @@ trap finish EXIT
 trap 'exit 130' INT TERM
 
 base=$((12000 + ($$ * 16) % 18000))
-up_port=$base nginx_port=$((base + 1)) nginx_cache_port=$((base + 2)) haproxy_port=$((base + 3)) varnish_port=$((base + 4))
+up_port=$base nginx_port=$((base + 1)) nginx_cache_port=$((base + 2)) nginx_tuned_port=$((base + 9)) haproxy_port=$((base + 3)) varnish_port=$((base + 4))
 ours_port=$((base + 5)) redis_port=$((base + 7)) ours_redis_port=$((base + 8))
 board=$tmp/board
 
@@ -114,7 +115,7 @@ start_nginx() {
 	events { worker_connections $((nofile - 1000)); }
 	http {
 		access_log off;
-		sendfile ${NGINX_SENDFILE:-off};
+		sendfile on;
 		tcp_nodelay on;
 		keepalive_timeout 600s;
 		keepalive_requests 1000000000;
@@ -130,7 +131,6 @@ start_nginx() {
 		proxy_set_header Connection "";
 		proxy_read_timeout 600s;
 		proxy_cache_path $shm/nginx-cache levels=1:2 keys_zone=answers:64m max_size=2g inactive=1d use_temp_path=off;
-		${NGINX_OPEN_FILE_CACHE:-open_file_cache max=20000 inactive=1d; open_file_cache_valid 1d;}
 		upstream bench { server 127.0.0.1:$up_port; keepalive 512; keepalive_requests 1000000000; keepalive_timeout 600s; }
 		server {
 			listen 127.0.0.1:$nginx_port backlog=8192;
@@ -138,6 +138,21 @@ start_nginx() {
 		}
 		server {
 			listen 127.0.0.1:$nginx_cache_port backlog=8192;
+			location / {
+				proxy_pass http://bench;
+				proxy_buffer_size 16k;
+				proxy_buffers 8 16k;
+				proxy_cache answers;
+				proxy_cache_methods POST;
+				proxy_cache_key "\$request_uri|\$request_body";
+				proxy_cache_valid 200 1d;
+			}
+		}
+		server {
+			listen 127.0.0.1:$nginx_tuned_port backlog=8192;
+			sendfile off;
+			open_file_cache max=20000 inactive=1d;
+			open_file_cache_valid 1d;
 			location / {
 				proxy_pass http://bench;
 				proxy_buffer_size 16k;
@@ -222,14 +237,23 @@ stop_pid() { end_one "$1"; wait "$1" 2>/dev/null || true; }
 note() { printf '%s\n' "$*" >>"$results"; } # note PART CASE TARGET ROUND NAME VALUE
 # measure PART CASE TARGET ROUND COMMAND [OPTIONS…]
 measure() {
-	local part=$1 case=$2 target=$3 round=$4 told
+	local part=$1 case=$2 target=$3 round=$4 told perf=
 	shift 4
+	if [ -n "${PROFILE:-}" ] && [[ $target == *ours || $target == redis ]] && [[ "$*" =~ --pid=([0-9]+) ]]; then
+		perf record -q -F 1999 -g -p "${BASH_REMATCH[1]}" -o "$tmp/perf.data" >"$tmp/perf.log" 2>&1 &
+		perf=$!
+	fi
 	if told=$("${on_load[@]}" "$bench" "$@" --board="$board" 2>"$tmp/measure.log"); then
 		awk -v at="$part $case $target $round" '{ print at, $0 }' <<<"$told" >>"$results"
 		[ -z "${VERBOSE:-}" ] || awk -v at="$part $case $target $round" '{ printf "%s %s; ", (NR > 1 ? "" : at), $0 } END { print "" }' <<<"$told" >&2
 	else
 		say "FAILED: $part $case $target round $round: $(tail -1 "$tmp/measure.log")"
 		note "$part $case $target $round failed 1"
+	fi
+	if [ -n "$perf" ]; then
+		kill -INT "$perf" && wait "$perf" || true
+		perf report -i "$tmp/perf.data" --no-children --stdio -g none --percent-limit 0.5 2>>"$tmp/perf.log" |
+			grep -v '^$' >"build/bench/profile-$part-$case-$target.txt" || say "no profile: $(tail -1 "$tmp/perf.log")"
 	fi
 }
 
@@ -249,8 +273,9 @@ part_hits() {
 	stop_pid "$redis_pid"
 }
 hits_round() { # PART CASE ROUND CONNECTIONS STREAM
-	local with=(--conns="$4" --stream="$5" --seconds=$seconds)
+	local with=(--conns="$4" --stream="$5" --seconds="$seconds")
 	measure "$1" "$2" nginx "$3" hits "${with[@]}" --target=127.0.0.1:$nginx_cache_port --pid="$nginx_pid"
+	measure "$1" "$2" nginx-tuned "$3" hits "${with[@]}" --target=127.0.0.1:$nginx_tuned_port --pid="$nginx_pid"
 	measure "$1" "$2" ours "$3" hits "${with[@]}" --target=127.0.0.1:$ours_port --pid="$ours_pid"
 	measure "$1" "$2" redis "$3" hits "${with[@]}" --target=127.0.0.1:$ours_redis_port --pid="$redis_ours_pid"
 	if [ "$5" = 0 ]; then
@@ -286,7 +311,7 @@ part_ttfb() {
 	for r in $(round_list $((rounds * 2))); do
 		measure ttfb one direct "$r" ttfb --count=$n --chunks=3 --gap=1000 --target=127.0.0.1:$up_port
 		measure ttfb one nginx "$r" ttfb --count=$n --chunks=3 --gap=1000 --target=127.0.0.1:$nginx_port
-		measure ttfb one ours "$r" ttfb --count=$n --chunks=3 --gap=1000 --target=127.0.0.1:$ours_port
+		measure ttfb one ours "$r" ttfb --count=$n --chunks=3 --gap=1000 --target=127.0.0.1:$ours_port --pid="$ours_pid"
 		measure ttfb one haproxy "$r" ttfb --count=$n --chunks=3 --gap=1000 --target=127.0.0.1:$haproxy_port
 		measure ttfb one varnish "$r" ttfb --count=$n --chunks=3 --gap=1000 --target=127.0.0.1:$varnish_port
 	done
@@ -388,10 +413,10 @@ part_start() {
 	[ "$quick" = 1 ] && sizes="64"
 	for mib in $sizes; do
 		name=full$mib
-		# 16 KiB an answer; twice what fits, so that the cache is full and has evicted
-		start_ours "$name" $ours_port --cache.max_size=${mib}MiB
+		# 16 KB an answer and a quarter more of them than fit: the cache is full and has evicted
+		start_ours "$name" $ours_port --cache.max_size="${mib}MiB"
 		pid=${name}_pid
-		measure start "$mib" ours 1 fill --conns=64 --chunks=4 --size=4000 --count=$((mib * 1024 * 1024 / 16384 * 5 / 4)) \
+		measure start "$mib" ours 1 fill --conns=64 --chunks=4 --size=4000 --count=$((mib * 80)) \
 			--target=127.0.0.1:$ours_port
 		curl -s "http://127.0.0.1:$ours_port/ollacache/stats" >"$tmp/stats.json" || true
 		stop_pid "${!pid}"
@@ -400,11 +425,11 @@ part_start() {
 			note "start $mib ours 1 $key $(sed -n "s/.*\"$key\" *: *\([0-9]*\).*/\1/p" "$tmp/stats.json" | head -1 | grep . || echo 0)"
 		done
 		for r in $(round_list 3); do
-			start_ours "$name" $ours_port --cache.max_size=${mib}MiB --semantic.enabled=on
+			start_ours "$name" $ours_port --cache.max_size="${mib}MiB" --semantic.enabled=on
 			ready=${name}_ready
 			note "start $mib ours $r ready_semantic_ms ${!ready}"
 			stop_pid "${!pid}"
-			start_ours "$name" $ours_port --cache.max_size=${mib}MiB
+			start_ours "$name" $ours_port --cache.max_size="${mib}MiB"
 			note "start $mib ours $r ready_ms ${!ready}"
 			stop_pid "${!pid}"
 		done
@@ -434,7 +459,7 @@ cp "$results" build/bench/results.txt
 	echo "- Rivals: $(nginx -v 2>&1 | sed 's/nginx version: //'), $(haproxy -v | awk 'NR == 1 { print "HAProxy " $3 }'), $(varnishd -V 2>&1 | sed -n 's/.*(\(varnish-[0-9.]*\).*/\1/p' | head -1), $(redis-server --version | awk '{ print "Redis " $3 }')."
 	echo "- Subject: $("$program" --version 2>/dev/null | head -1), one worker."
 	echo "- Proxy on core $proxy_core; load generator, upstream and Redis on core $load_core; $rounds interleaved rounds of $seconds s for hits. A figure is the median of the rounds (least–most); a ratio is taken within each round, then the same."
-	echo "- nginx: one worker, proxy_cache on tmpfs with open_file_cache, key \`\$request_uri|\$request_body\`, bodies kept in memory, no access log; for streams proxy_buffering off. The whole configuration is in tests/bench/run.sh."
+	echo "- nginx: one worker, proxy_cache on tmpfs, key \`\$request_uri|\$request_body\`, bodies kept in memory, no access log; for streams proxy_buffering off. The whole configuration is in tests/bench/run.sh."
 	echo
 	awk -f tests/bench/report.awk "$results"
 	if [ -s "$tmp/bench_store.txt" ]; then

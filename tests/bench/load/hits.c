@@ -149,5 +149,10 @@ int command_hits(const struct options *o)
 	say("body_bytes", n > 0 ? (double)(bytes - sent) / n : 0);
 	say("upstream", (double)(b->asked - asked));
 	say("broken", (double)broken);
+	free(askers);
+	free(specs);
+	free(asks);
+	free(lens);
+	samples_free(&latency);
 	return 0;
 }

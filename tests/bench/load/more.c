@@ -58,6 +58,8 @@ int command_complex(const struct options *o)
 	say("complex_ms", samples_part(&complex, 0.5) / 1e6);
 	say("ratio", samples_part(&complex, 0.5) / samples_part(&plain, 0.5));
 	say("generations", (double)asked / (double)o->count);
+	samples_free(&plain);
+	samples_free(&complex);
 	return 0;
 }
 
@@ -115,6 +117,8 @@ int command_semantic(const struct options *o)
 	say("semantic_hits", (double)semantic.n);
 	say("exact_hits", (double)exact.n);
 	say("others", (double)others);
+	samples_free(&semantic);
+	samples_free(&exact);
 	return 0;
 }
 
@@ -165,6 +169,7 @@ int command_fill(const struct options *o)
 	net_run(&flag, INT64_MAX);
 	say("fill_s", (double)(now_ns() - t0) / 1e9);
 	say("fill_bad", (double)fill_bad);
+	free(f);
 	return 0;
 }
 

@@ -167,6 +167,8 @@ int command_streams(const struct options *o)
 	say("cpu_us_per_chunk", pieces ? (double)cpu / 1e3 / (double)pieces : 0);
 	say("delay_us", samples_part(&delay, 0.5) / 1e3);
 	say("delay_p99_us", samples_part(&delay, 0.99) / 1e3);
+	samples_free(&delay);
+	free(s);
 	return 0;
 }
 
@@ -222,6 +224,7 @@ int command_idle(const struct options *o)
 	say("kib_per_idle", still ? (family_pss(&f) - pss) / (double)still : 0);
 	say("open", (double)still);
 	say("broken", (double)(broken + left));
+	free(s);
 	return 0;
 }
 
@@ -231,7 +234,7 @@ int command_stalled(const struct options *o)
 	struct board *b = board_open(o->board);
 	struct stream *s = calloc((size_t)o->count, sizeof *s);
 	struct family f = family_of(o->pid);
-	int64_t written, t0;
+	int64_t written, base, t0;
 
 	opt = o;
 	if (!s)
@@ -243,6 +246,7 @@ int command_stalled(const struct options *o)
 	client_close(&s->c, 0);
 	pause_ms(QUIET_MS);
 	double pss = family_pss(&f);
+	base = b->written;
 	for (int64_t i = 0; i < o->count; i++) {
 		struct ask_spec spec = { .host = o->target, .path = strcmp(o->shape, "pass") ? "/api/chat" : "/api/pull",
 			.extra = "", .stream = 1, .id = ask_fresh_ids(1), .chunks = o->chunks, .size = o->size };
@@ -258,7 +262,8 @@ int command_stalled(const struct options *o)
 		pause_ms(QUIET_MS);
 	} while (written != b->written && now_ns() - t0 < 60000000000LL);
 	say("kib_per_stalled", (family_pss(&f) - pss) / (double)o->count);
-	say("upstream_kib", (double)(b->written) / 1024.0 / (double)o->count);
+	say("upstream_kib", (double)(b->written - base) / 1024.0 / (double)o->count);
 	say("still_asked", (double)b->open);
+	free(s);
 	return 0;
 }

@@ -55,6 +55,7 @@ int command_ttfb(const struct options *o)
 	}
 	say("ttfb_us", samples_part(&first, 0.5) / 1e3);
 	say("ttfb_p90_us", samples_part(&first, 0.9) / 1e3);
+	samples_free(&first);
 	return 0;
 }
 
@@ -100,5 +101,6 @@ int command_cancel(const struct options *o)
 	say("cancel_us", samples_part(&gone, 0.5) / 1e3);
 	say("cancel_p99_us", samples_part(&gone, 0.99) / 1e3);
 	say("missed", (double)missed);
+	samples_free(&gone);
 	return 0;
 }
