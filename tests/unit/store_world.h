@@ -21,7 +21,7 @@
 #include "cache/near.h"
 #include "cache/store.h"
 
-enum { LIMIT = 8 << 20, PATIENCE = 60 };
+enum { LIMIT = 8 << 20, PATIENCE = 180 };
 
 struct world {
 	struct loop loop;
