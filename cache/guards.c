@@ -79,7 +79,8 @@ static bool guard_qc(const struct case_ *c)
 {
 	const unsigned mix = 1u << CLASS_PLAIN | 1u << CLASS_LIST | 1u << CLASS_HOW | 1u << CLASS_YES_NO;
 
-	return (c->a->classes & ~mix) != (c->b->classes & ~mix) || other_time(c);
+	return (c->a->classes & ~mix) != (c->b->classes & ~mix) || other_time(c)
+		|| (c->a->modal != c->b->modal && c->a->class == CLASS_YES_NO && c->b->class == CLASS_YES_NO);
 }
 
 static bool same_number(const struct word *w, const struct word *v)
@@ -143,7 +144,7 @@ static bool is_cyrillic(struct slice s)
 }
 
 /* Have two words, and nothing else, traded places? "Does a dog chase a cat", "does a cat chase a dog". Neighbours may
- * (kitchen light, light kitchen). Where cases tell who does what, word order is free, but then a trade shows in the
+ * (kitchen light, light kitchen), unless both have an article (is a tomato a fruit). Where cases tell who does what, word order is free, but then a trade shows in the
  * endings of both: кіт їсть мишу, миша їсть кота. */
 static bool traded(const struct case_ *c)
 {
@@ -165,7 +166,8 @@ static bool traded(const struct case_ *c)
 
 		if (w->role || partner(c, at[k])->role)
 			return false;                 /* "in the kitchen" may stand anywhere */
-		if (is_cyrillic(w->text) ? slice_is(w->text, partner(c, at[k])->text) : at[1] - at[0] < 2)
+		if (is_cyrillic(w->text) ? slice_is(w->text, partner(c, at[k])->text)
+				: at[1] - at[0] < 2 && !(w->flags & partner(c, at[k])->flags & WORD_ARTICLE))
 			return false;
 	}
 	return true;
@@ -184,7 +186,7 @@ static bool guard_order(const struct case_ *c)
 	for (i = 0; i < c->a->n; i++) {
 		const struct word *v = partner(c, i);
 
-		if (!v || !(keeps_place(&c->a->word[i]) || keeps_place(v)))
+		if (!v || !(keeps_place(&c->a->word[i]) || keeps_place(v) || (c->a->sequence && c->b->sequence)))
 			continue;
 		if (c->p->a[i] < last)
 			return true;
@@ -210,7 +212,7 @@ static bool opposed(unsigned a, unsigned b)
 {
 	static const uint8_t pairs[][2] = {
 		{ ROLE_FROM, ROLE_TO }, { ROLE_BEFORE, ROLE_AFTER }, { ROLE_WITH, ROLE_WITHOUT },
-		{ ROLE_OVER, ROLE_UNDER },
+		{ ROLE_OVER, ROLE_UNDER }, { ROLE_FROM, ROLE_FOR },
 	};
 
 	for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)

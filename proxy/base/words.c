@@ -231,7 +231,7 @@ struct reader {
 	size_t n, n_terms;
 	bool capitals_say, names_say;         /* does writing in capitals, or with one, mean anything here? */
 	uint8_t role, aliases;
-	bool negated;                         /* the next word is */
+	bool negated, article;                /* the next word is negated, has an article */
 	bool class_gives_way;
 	unsigned strong;                      /* words so far that say something */
 	bool follows, points;                 /* he, she; it, this: before anything they could stand for */
@@ -314,9 +314,8 @@ static struct word *new_word(struct reader *r, size_t n_terms)
 	r->n_terms += n_terms;
 	word->role = r->role;
 	r->role = ROLE_NONE;
-	if (r->negated)
-		word->flags |= WORD_NEGATED;
-	r->negated = false;
+	word->flags |= (uint16_t)((r->negated ? WORD_NEGATED : 0) | (r->article ? WORD_ARTICLE : 0));
+	r->negated = r->article = false;
 	return word;
 }
 
@@ -523,6 +522,9 @@ static size_t read_token(struct reader *r, size_t i)
 		add_word(r, t, flags, form);
 		return 1;
 	}
+	if (form->modal && !w->modal)
+		w->modal = form->modal;
+	w->sequence |= (form->bits & LIST_SEQUENCE) != 0;
 	/* "чи" offers a choice between two things and asks for yes or no before the first. */
 	if (form->bits & LIST_CHOICE && r->strong)
 		w->choice = true;
@@ -543,8 +545,9 @@ static size_t read_token(struct reader *r, size_t i)
 		r->follows |= (form->bits & LIST_FOLLOW) != 0;
 		r->points |= (form->bits & LIST_POINTING) != 0;
 	}
-	if (form->role)
+	if (form->role && r->role != ROLE_THAN)       /* "than to go" */
 		r->role = form->role;
+	r->article |= (form->bits & LIST_ARTICLE) != 0;
 	if (form->tense && !w->tense)
 		w->tense = form->tense;
 	if (form->bits & LIST_CHOICE && !form->class)
@@ -552,8 +555,8 @@ static size_t read_token(struct reader *r, size_t i)
 	if (form->bits & LIST_VOLATILE && w->skip == WORDS_FIT)
 		w->skip = WORDS_VOLATILE;
 	if (form->bits & LIST_KEEP || (form->bits & LIST_KEEP_LAST && t->flags & TOKEN_LAST && i > 0)
-	    || !(form->bits & LIST_STOP)) {
-		uint8_t role = form->role;
+	    || (form->bits & LIST_UNIT && i > 0 && t[-1].flags & TOKEN_NUMBER) || !(form->bits & LIST_STOP)) {
+		uint8_t role = form->role ? r->role : ROLE_NONE;
 
 		if (role)
 			r->role = ROLE_NONE;          /* it gives the role, it does not take it */

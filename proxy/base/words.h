@@ -75,6 +75,9 @@ extern const char *const words_class_name[WORDS_CLASSES];
 /* The tense of the auxiliary: is, was, will; є, був, буде. Without one it is the present. */
 enum words_tense { TENSE_PRESENT, TENSE_PAST, TENSE_FUTURE, WORDS_TENSES };
 
+/* Whether something can be done or ought to be: can, may; must, should; можна; треба, варто. */
+enum words_modal { MODAL_NONE, MODAL_CAN, MODAL_OUGHT, WORDS_MODALS };
+
 enum word_flag {
 	WORD_NUMBER = 1, WORD_QUOTED = 2,
 	WORD_NAME = 4,                        /* capitalised in the middle of a sentence */
@@ -85,12 +88,13 @@ enum word_flag {
 	WORD_REPEAT = 128,                    /* another word of the same question has the same terms and counts */
 	WORD_NEGATED = 256,                   /* right after a negator */
 	WORD_PAST = 512,                      /* a verb in the past tense (where the dictionary tells: Ukrainian) */
-	WORD_FLAGS = 1023
+	WORD_ARTICLE = 1024,                  /* right after a, the, my */
+	WORD_FLAGS = 2047
 };
 
 enum word_role {
 	ROLE_NONE, ROLE_FROM, ROLE_TO, ROLE_THAN, ROLE_BEFORE, ROLE_AFTER, ROLE_BY, ROLE_OF, ROLE_WITH, ROLE_WITHOUT,
-	ROLE_OVER, ROLE_UNDER,
+	ROLE_OVER, ROLE_UNDER, ROLE_FOR,
 	WORD_ROLES
 };
 
@@ -111,6 +115,8 @@ struct words {
 	unsigned classes;                     /* all of them: bits 1 << class */
 	unsigned negators;
 	enum words_tense tense;
+	enum words_modal modal;               /* the first */
+	bool sequence;                        /* "first … then": the order of all words says something */
 	bool choice;                          /* "between", "vs", "or": the order of what it names says nothing */
 	uint64_t quoted;                      /* hash of all quoted text; 0: none */
 	size_t n;

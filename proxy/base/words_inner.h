@@ -12,7 +12,7 @@
 enum script { SCRIPT_OTHER, SCRIPT_LATIN, SCRIPT_CYRILLIC, SCRIPTS };
 
 enum token_flag {
-	TOKEN_NUMBER = 1,                     /* has a digit, or is an operator between numbers */
+	TOKEN_NUMBER = 1,                     /* has a digit, or is an operator between two operands */
 	TOKEN_SYMBOL = 2,                     /* a currency sign, % */
 	TOKEN_QUOTED = 4,
 	TOKEN_CAPITAL = 8,                    /* its first letter is one */
@@ -35,7 +35,7 @@ struct text {
 	uint8_t *quoted;                      /* a flag for every unit of it; NULL: quotes are not wanted */
 	int32_t len, next;
 	bool first;                           /* the next word is the first of a sentence */
-	bool after_number;
+	bool after_operand;                   /* a number or a single letter */
 	char folded[1024];                    /* the last token's text */
 };
 enum { TOKEN_UNITS_MAX = 200 };               /* UTF-16 units; a longer word is cut there */
@@ -61,6 +61,9 @@ enum list_bit {
 	LIST_DIRECT = 8192,                   /* a negator that belongs to the very next word */
 	LIST_YEAR = 16384,                    /* says nothing beside a number of four digits */
 	LIST_REQUEST = 65536,                 /* tell me: any question word after it says better what is asked */
+	LIST_SEQUENCE = 131072,               /* then, first */
+	LIST_UNIT = 262144,                   /* not a stop-word right after a number: 7 am */
+	LIST_ARTICLE = 524288,
 	LIST_ASKING = 32768,                  /* a question that begins with it wants yes or no */
 };
 
@@ -68,7 +71,7 @@ struct listed {                               /* what the lists say of a word or
 	uint32_t bits;
 	uint8_t role;
 	uint8_t class;
-	uint8_t tense;
+	uint8_t tense, modal;
 	uint16_t contrast;
 	uint64_t same;                        /* the term that stands for its synonyms; 0: itself */
 };

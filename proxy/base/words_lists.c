@@ -6,10 +6,13 @@
  *
  *   [stop]              dropped            [keep]      never dropped          [keep-last]  … at a clause's end
  *   [weak]              a quarter's weight [negator]   counted                [not-next]   … and tied to the next word
- *   [role FROM]         marks the next word: FROM TO THAN BEFORE AFTER BY OF WITH WITHOUT OVER UNDER
+ *   [role FROM]         marks the next word: FROM TO THAN BEFORE AFTER BY OF WITH WITHOUT OVER UNDER FOR
  *   [class WHEN]        question words and phrases, one a line; LIST, COUNT (a LIST that never asks for a time),
  *                       TELL (a LIST that gives way to any other), HOW, YES_NO, WHEN, WHERE, WHERE_FROM, WHO, WHOM, WHOSE, WHY, HOW_LONG, HOW_OLD, HOW_FAR, HOW_OFTEN
  *   [tense PAST]        auxiliaries: was, had; FUTURE: will
+ *   [article]           marks the next word: a, the
+ *   [modal CAN]         can, may; OUGHT: must, should
+ *   [sequence]          then, first             [unit]  not a stop-word after a number: am
  *   [time]              after a LIST word these make it WHEN: what year
  *   [asking]            at the very front, these ask for yes or no: is, does
  *   [year]              weak beside a number of four digits
@@ -84,6 +87,9 @@ static const struct section {
 	{ "time",      SHAPE_WORDS,    LIST_TIME,      false },
 	{ "year",      SHAPE_WORDS,    LIST_YEAR,      false },
 	{ "asking",    SHAPE_WORDS,    LIST_ASKING,    false },
+	{ "sequence",  SHAPE_WORDS,    LIST_SEQUENCE,  false },
+	{ "unit",      SHAPE_WORDS,    LIST_UNIT,      false },
+	{ "article",   SHAPE_WORDS,    LIST_ARTICLE,   false },
 	{ "choice",    SHAPE_WORDS,    LIST_CHOICE,    false },
 	{ "volatile",  SHAPE_WORDS,    LIST_VOLATILE,  true },
 	{ "follow-up", SHAPE_WORDS,    LIST_FOLLOW,    false },
@@ -91,13 +97,14 @@ static const struct section {
 	{ "opener",    SHAPE_PHRASES,  LIST_OPENER,    false },
 	{ "role",      SHAPE_WORDS,    0,              false },
 	{ "tense",     SHAPE_WORDS,    0,              false },
+	{ "modal",     SHAPE_WORDS,    0,              false },
 	{ "class",     SHAPE_PHRASES,  0,              false },
 	{ "same",      SHAPE_SAME,     0,              false },
 	{ "opposite",  SHAPE_OPPOSITE, 0,              false },
 };
 
 static const char *const role_name[WORD_ROLES] = {
-	[ROLE_NONE] = "", "FROM", "TO", "THAN", "BEFORE", "AFTER", "BY", "OF", "WITH", "WITHOUT", "OVER", "UNDER",
+	[ROLE_NONE] = "", "FROM", "TO", "THAN", "BEFORE", "AFTER", "BY", "OF", "WITH", "WITHOUT", "OVER", "UNDER", "FOR",
 };
 
 static const struct {
@@ -118,7 +125,7 @@ struct reading {
 	struct lexicon *l;
 	struct language *g;
 	const struct section *section;
-	uint8_t role, class, tense;
+	uint8_t role, class, tense, modal;
 	uint32_t class_bit;
 	unsigned line;
 	uint16_t *contrasts;
@@ -186,6 +193,8 @@ static bool put_word(struct reading *r, struct slice folded)
 		it->class = r->class;
 	if (r->tense)
 		it->tense = r->tense;
+	if (r->modal)
+		it->modal = r->modal;
 	return !r->section->of_lemmas || put_lemmas(r, folded, r->section->bit);
 }
 
@@ -303,6 +312,8 @@ static void forget(struct map *m, const struct reading *r)
 			it->class = 0;
 		if (r->tense && it->tense == r->tense)
 			it->tense = 0;
+		if (r->modal && it->modal == r->modal)
+			it->modal = 0;
 	}
 }
 
@@ -323,7 +334,7 @@ static bool read_section(struct reading *r, struct slice line)
 		else
 			of = part;
 	}
-	r->role = r->class = r->tense = 0;
+	r->role = r->class = r->tense = r->modal = 0;
 	r->class_bit = 0;
 	for (i = 0; i < sizeof sections / sizeof *sections; i++)
 		if (slice_is(name, slice_text(sections[i].name)))
@@ -350,6 +361,10 @@ static bool read_section(struct reading *r, struct slice line)
 		r->tense = slice_is(of, SLICE("PAST")) ? TENSE_PAST : slice_is(of, SLICE("FUTURE")) ? TENSE_FUTURE : 0;
 		if (!r->tense)
 			return wrong(r, "no such tense", line);
+	} else if (slice_is(name, SLICE("modal"))) {
+		r->modal = slice_is(of, SLICE("CAN")) ? MODAL_CAN : slice_is(of, SLICE("OUGHT")) ? MODAL_OUGHT : 0;
+		if (!r->modal)
+			return wrong(r, "no such modal", line);
 	} else if (of.len) {
 		return wrong(r, "one word too many", line);
 	}

@@ -1,13 +1,13 @@
 /* words_pack.c - an analysis as bytes and back. They lie beside an answer in a store, so reading trusts nothing.
  *
- * Layout, numbers little-endian: version, skip, class, choice, tense (a byte each), classes (4), negators (1),
+ * Layout, numbers little-endian: version, skip, class, choice and sequence, tense, modal (a byte each), classes (4), negators (1),
  * quoted (8), n (1); then for each word flags (2), role, alias (1 each), contrast (2), n_terms, length of text (1 each),
  * terms (8 each), text. Nothing follows. */
 #include <unicode/utf8.h>
 
 #include "proxy/base/words.h"
 
-enum { PACK_VERSION = 1, HEAD_BYTES = 19, WORD_HEAD_BYTES = 8 };
+enum { PACK_VERSION = 1, HEAD_BYTES = 20, WORD_HEAD_BYTES = 8 };
 
 static void put(unsigned char *to, uint64_t n, int bytes)
 {
@@ -33,12 +33,13 @@ enum err words_pack(struct buf *out, const struct words *w)
 	head[0] = PACK_VERSION;
 	head[1] = (unsigned char)w->skip;
 	head[2] = (unsigned char)w->class;
-	head[3] = w->choice;
+	head[3] = (unsigned char)(w->choice | w->sequence << 1);
 	head[4] = (unsigned char)w->tense;
-	put(head + 5, w->classes, 4);
-	head[9] = (unsigned char)(w->negators < 254 ? w->negators : 254 + w->negators % 2);   /* parity is what counts */
-	put(head + 10, w->quoted, 8);
-	head[18] = (unsigned char)w->n;
+	head[5] = (unsigned char)w->modal;
+	put(head + 6, w->classes, 4);
+	head[10] = (unsigned char)(w->negators < 254 ? w->negators : 254 + w->negators % 2);   /* parity is what counts */
+	put(head + 11, w->quoted, 8);
+	head[19] = (unsigned char)w->n;
 	e = buf_add(out, head, sizeof head);
 	for (size_t i = 0; i < w->n && !e; i++) {
 		const struct word *word = &w->word[i];
@@ -122,11 +123,11 @@ enum err words_unpack(struct slice raw, struct arena *a, struct words **to)
 		return ERR_NO_MEMORY;
 	*w = (struct words){
 		.skip = (enum words_skip)(unsigned char)raw.at[1], .class = (enum words_class)(unsigned char)raw.at[2],
-		.choice = raw.at[3] != 0, .tense = (enum words_tense)(unsigned char)raw.at[4],
-		.classes = (unsigned)get(raw.at + 5, 4), .negators = (unsigned char)raw.at[9],
-		.quoted = get(raw.at + 10, 8), .n = (unsigned char)raw.at[18],
+		.choice = raw.at[3] & 1, .sequence = raw.at[3] >> 1 & 1, .tense = (enum words_tense)(unsigned char)raw.at[4],
+		.modal = (enum words_modal)(unsigned char)raw.at[5], .classes = (unsigned)get(raw.at + 6, 4),
+		.negators = (unsigned char)raw.at[10], .quoted = get(raw.at + 11, 8), .n = (unsigned char)raw.at[19],
 	};
-	if (w->skip >= WORDS_SKIPS || w->class >= WORDS_CLASSES || w->classes >> WORDS_CLASSES || raw.at[3] & ~1 || w->tense >= WORDS_TENSES
+	if (w->skip >= WORDS_SKIPS || w->class >= WORDS_CLASSES || w->classes >> WORDS_CLASSES || raw.at[3] & ~3 || w->tense >= WORDS_TENSES || w->modal >= WORDS_MODALS
 	    || w->n > WORDS_MAX)
 		return ERR_CORRUPT;
 	raw = slice_of(raw.at + HEAD_BYTES, raw.len - HEAD_BYTES);

@@ -245,16 +245,21 @@ static bool is_space(UChar c)
 	return c == ' ' || c == '\t' || c == 0xa0 || c == 0x202f || c == 0x2009;
 }
 
-/* The operator at i stands between two numbers: 2+2, 10 - 12, 50/50. */
-static bool between_numbers(const struct text *t, int32_t i)
+/* The operator at i stands between two operands, each a number or a single letter: 2+2, 10 - 12, x > 5. */
+static bool is_operator(const struct text *t, int32_t i)
 {
-	if (!t->after_number || !strchr("+-*/^=<>", t->at[i] < 0x80 ? (char)t->at[i] : ' ')) {
-		if (!t->after_number || (t->at[i] != 0xd7 && t->at[i] != 0xf7))
-			return false;
-	}
+	UChar c = t->at[i];
+	int32_t end;
+
+	if (!t->after_operand || !((c < 0x80 && c && strchr("+-*/^=<>", (char)c)) || c == 0xd7 || c == 0xf7))
+		return false;
 	for (i++; i < t->len && is_space(t->at[i]); i++)
 		;
-	return i < t->len && u_isdigit(t->at[i]);
+	if (i < t->len && t->at[i] == '-')
+		i++;
+	for (end = i; letter_at(t, end); end++)
+		;
+	return end > i && (u_isdigit(t->at[i]) || end - i == 1);
 }
 
 static bool ends_sentence(UChar c)
@@ -300,7 +305,7 @@ bool text_next(struct text *t, struct token *token)
 			if (from > 0 && t->at[from - 1] == '.'
 			    && (from == 1 || is_space(t->at[from - 2])))
 				from--;
-			if (from > 0 && t->at[from - 1] == '-' && token->flags & TOKEN_NUMBER && !t->after_number
+			if (from > 0 && t->at[from - 1] == '-' && token->flags & TOKEN_NUMBER && !t->after_operand
 			    && (from == 1 || is_space(t->at[from - 2])))
 				from--;
 			take(t, token, from, to);
@@ -309,21 +314,22 @@ bool text_next(struct text *t, struct token *token)
 			if (!clause_goes_on(t, to))
 				token->flags |= TOKEN_LAST;
 			t->first = false;
-			t->after_number = token->flags & TOKEN_NUMBER;
+			t->after_operand = token->flags & TOKEN_NUMBER || to - from == 1;
 			if (token->text.len)
 				return true;
 			continue;
 		}
-		if (between_numbers(t, from)) {
+		if (is_operator(t, from)) {
 			token->flags = TOKEN_NUMBER;
+			t->after_operand = false;
 		} else if (u_charType(c) == U_CURRENCY_SYMBOL || c == '%' || c == 0x2116) {
 			token->flags = TOKEN_SYMBOL;
-			t->after_number = t->after_number && c == '%';
+			t->after_operand = t->after_operand && c == '%';
 		} else {
 			if (ends_sentence(c))
 				t->first = true;
 			if (!is_space(c))
-				t->after_number = false;
+				t->after_operand = false;
 			continue;
 		}
 		if (t->quoted[from])

@@ -104,7 +104,8 @@ static void qc(void **state)
 		{ "How long is the river Nile?", "How old is the river Nile?" }, { "Why is rice white?", "Is rice white?" },
 		{ "Хто є королем Іспанії?", "Хто був королем Іспанії?" }, { "Who is king of Spain?", "Who was king of Spain?" },
 		{ "Who wins the match?", "Who will win the match?" }, { "Хто переміг у матчі?", "Хто переможе у матчі?" },
-		{ "Коли збудували міст?", "Коли збудують міст?" });
+		{ "Коли збудували міст?", "Коли збудують міст?" }, { "Чи можна пити вино?", "Чи треба пити вино?" },
+		{ "Should I eat fish?", "Can I eat fish?" });
 	ALLOWS(qc, { "Які факультети має ХДУ?", "Скільки факультетів має ХДУ?" },
 		{ "Коли збудовано міст через Дніпро?", "У якому році було збудовано міст через Дніпро?" },
 		{ "How do I boil rice?", "Can I boil rice?" }, { "Підкажи, чому небо синє", "Чому небо синє?" });
@@ -131,7 +132,8 @@ static void order(void **state)
 	(void)state;
 	FORBIDS(order, { "Чому Київ обігнав Харків?", "Чому Харків обігнав Київ?" }, { "Скільки буде 8 - 3?", "Скільки буде 3 - 8?" },
 		{ "Does a dog chase a cat?", "Does a cat chase a dog?" }, { "Чи їсть кіт мишу?", "Чи їсть миша кота?" },
-		{ "скільки буде 5 - 3 + 5", "скільки буде 5 - 5 + 3" });
+		{ "скільки буде 5 - 3 + 5", "скільки буде 5 - 5 + 3" }, { "Is a tomato a fruit?", "Is a fruit a tomato?" },
+		{ "варити рис, потім смажити", "смажити рис, потім варити" });
 	ALLOWS(order, { "Що краще, Київ чи Львів?", "Що краще, Львів чи Київ?" }, { "kitchen light timer", "light kitchen timer" },
 		{ "Які документи потрібні для вступу?", "Для вступу які потрібні документи?" });
 }
@@ -141,7 +143,8 @@ static void swap(void **state)
 	(void)state;
 	FORBIDS(swap, { "Як доїхати з Києва до Одеси?", "Як доїхати з Одеси до Києва?" }, { "квиток з києва", "квиток до києва" },
 		{ "Is python faster than ruby?", "Is ruby faster than python?" }, { "чи більший київ за харків", "чи більший харків за київ" },
-		{ "convert miles to meters", "convert meters to miles" }, { "coffee with milk", "coffee without milk" });
+		{ "convert miles to meters", "convert meters to miles" }, { "coffee with milk", "coffee without milk" },
+		{ "cheaper to buy than to rent", "cheaper to rent than to buy" }, { "лист від мами", "лист для мами" });
 	ALLOWS(swap, { "Як доїхати з Києва до Одеси?", "До Одеси з Києва як доїхати?" }, { "світло на кухні", "кухня: світло" });
 }
 

@@ -107,7 +107,7 @@ static void own_pairs(void **state)
 	assert_true(same >= 40 && different >= 50);
 	assert_int_equal(wrong[GUARDS_STRICT], 0);
 	assert_true(hits[GUARDS_STRICT] * 10 >= same * 9);
-	assert_true(wrong[GUARDS_STANDARD] <= 1);
+	assert_true(wrong[GUARDS_STANDARD] <= 2);              /* it allows a word more on one side */
 	assert_true(hits[GUARDS_STANDARD] >= hits[GUARDS_STRICT]);
 	assert_true(wrong[GUARDS_OFF] > 10);                    /* they are traps: similarity alone falls into them */
 }

@@ -225,6 +225,9 @@ static void rule_3_signs_kept(void **state)
 	assert_string_equal(said("10–12"), "10 - 12");
 	assert_string_equal(said("minus -5 degrees"), "minus -5 degrees");
 	assert_string_equal(said("bread + butter"), "bread butter");
+	assert_string_equal(said("x > 5"), "x > 5");
+	assert_string_equal(said("y = -5"), "y = -5");
+	assert_string_equal(said("plan B - finish it"), "plan b finish");
 	assert_false(match("C", "C++"));
 	assert_false(match("C#", "C++"));
 	assert_int_equal(word("2+2", "+")->flags & WORD_NUMBER, WORD_NUMBER);
@@ -421,7 +424,19 @@ static void rule_10_roles(void **state)
 	assert_int_equal(w->word[3].role, ROLE_NONE);
 	assert_int_equal(word("Is Java faster than Ruby?", "ruby")->role, ROLE_THAN);
 	assert_int_equal(word("life after war", "war")->role, ROLE_AFTER);
+	assert_int_equal(word("cheaper than to rent", "rent")->role, ROLE_THAN);
+	assert_int_equal(word("лист для мами", "мами")->role, ROLE_FOR);
+	assert_true(word("Is a tomato red", "tomato")->flags & WORD_ARTICLE);
+	assert_false(word("Is a tomato red", "red")->flags & WORD_ARTICLE);
+	assert_int_equal(of("Should I run?")->modal, MODAL_OUGHT);
+	assert_int_equal(of("Чи можна бігати?")->modal, MODAL_CAN);
+	assert_int_equal(of("Хто бігає?")->modal, MODAL_NONE);
+	assert_true(of("вари, а потім смаж")->sequence);
+	assert_false(of("вари і смаж")->sequence);
+	assert_string_equal(said("alarm at 7 am"), "alarm 7 am");
+	assert_string_equal(said("am I tall"), "tall");
 	assert_true(of("кава чи чай")->choice);
+	assert_false(of("Чи корисна кава")->choice);
 	assert_true(of("coffee vs tea")->choice);
 	assert_false(of("coffee and tea")->choice);
 	assert_true(of("слово «дім» польською")->quoted != 0);
@@ -511,7 +526,9 @@ static void assert_same(const struct words *w, const struct words *v)
 	assert_int_equal(w->classes, v->classes);
 	assert_int_equal(w->negators, v->negators);
 	assert_int_equal(w->tense, v->tense);
+	assert_int_equal(w->modal, v->modal);
 	assert_int_equal(w->choice, v->choice);
+	assert_int_equal(w->sequence, v->sequence);
 	assert_true(w->quoted == v->quoted);
 	assert_int_equal(w->n, v->n);
 	for (size_t i = 0; i < w->n; i++) {
