@@ -140,12 +140,12 @@ static bool keeps_place(const struct word *w)
 
 static bool is_cyrillic(struct slice s)
 {
-	return s.len && ((unsigned char)s.at[0] == 0xd0 || (unsigned char)s.at[0] == 0xd1 || (unsigned char)s.at[0] == 0xd2);
+	return s.len && ((unsigned char)s.at[0] & 0xfc) == 0xd0;   /* U+0400 to U+04FF */
 }
 
 /* Have two words, and nothing else, traded places? "Does a dog chase a cat", "does a cat chase a dog". Neighbours may
- * (kitchen light, light kitchen), unless both have an article (is a tomato a fruit). Where cases tell who does what, word order is free, but then a trade shows in the
- * endings of both: кіт їсть мишу, миша їсть кота. */
+ * (kitchen light, light kitchen), unless both have an article (is a tomato a fruit). Where cases tell who does what,
+ * word order is free, but then a trade shows in the endings of both: кіт їсть мишу, миша їсть кота. */
 static bool traded(const struct case_ *c)
 {
 	size_t at[2], n = 0;

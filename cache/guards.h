@@ -13,7 +13,7 @@
 /* name, what it says */
 #define GUARDS(X) \
 	X(neg,      "one is negated, the other is not, or the negation stands elsewhere") \
-	X(qc,       "they ask for different things (when, where, who, why) or times (is, was, will), or one may and one must") \
+	X(qc,       "they ask for other things (when, where, who) or times (is, was, will), or one may and one must") \
 	X(num,      "different numbers") \
 	X(quo,      "different quoted text") \
 	X(order,    "names or numbers in another order") \

@@ -22,7 +22,8 @@ struct verdict {
 	bool hit;                             /* near, and nothing forbids */
 	enum guard guard;                     /* the first that forbids, whether near or not; GUARD_NONE */
 	unsigned guards;                      /* all that do: bits 1 << enum guard */
-	enum words_skip skip;                 /* why one of the two is not for this tier; then similarity is 0 and no guard was asked */
+	/* Why one of the two is not for this tier; then similarity is 0 and no guard was asked. */
+	enum words_skip skip;
 	struct pairing pairing;               /* for explain */
 };
 

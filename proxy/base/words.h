@@ -38,7 +38,8 @@ struct lexicon;
 
 struct lexicon_options {
 	const char *languages;                /* "uk,en": the first is taken when a text does not say. NULL: that */
-	const char *aliases;                  /* file: JSON object, "short form": "long form"; adds to the built-in. NULL: none */
+	/* File: JSON object, "short form": "long form"; adds to the built-in ones. NULL: none. */
+	const char *aliases;
 	const char *stopwords;                /* directory of LANG.txt; see words_lists.c. NULL: none */
 	const char *dictionaries;             /* directory of LANG_COUNTRY.aff and .dic; NULL: the system's */
 };

@@ -8,7 +8,8 @@
  *   [weak]              a quarter's weight [negator]   counted                [not-next]   … and tied to the next word
  *   [role FROM]         marks the next word: FROM TO THAN BEFORE AFTER BY OF WITH WITHOUT OVER UNDER FOR
  *   [class WHEN]        question words and phrases, one a line; LIST, COUNT (a LIST that never asks for a time),
- *                       TELL (a LIST that gives way to any other), HOW, YES_NO, WHEN, WHERE, WHERE_FROM, WHO, WHOM, WHOSE, WHY, HOW_LONG, HOW_OLD, HOW_FAR, HOW_OFTEN
+ *                       TELL (a LIST that gives way to any other), HOW,
+ *                       YES_NO, WHEN, WHERE, WHERE_FROM, WHO, WHOM, WHOSE, WHY, HOW_LONG, HOW_OLD, HOW_FAR, HOW_OFTEN
  *   [tense PAST]        auxiliaries: was, had; FUTURE: will
  *   [article]           marks the next word: a, the
  *   [modal CAN]         can, may; OUGHT: must, should
@@ -34,7 +35,8 @@
 #include <unicode/ustring.h>
 
 #define EMBEDDED(X) X(cs) X(de) X(en) X(es) X(fr) X(it) X(pl) X(ru) X(uk)
-#define X(code) extern const char _binary_proxy_base_words_##code##_txt_start[], _binary_proxy_base_words_##code##_txt_end[];
+#define X(code) \
+	extern const char _binary_proxy_base_words_##code##_txt_start[], _binary_proxy_base_words_##code##_txt_end[];
 EMBEDDED(X)
 #undef X
 
@@ -115,7 +117,8 @@ static const struct {
 	{ "LIST", CLASS_LIST, 0 }, { "COUNT", CLASS_LIST, LIST_TELLING },
 	{ "TELL", CLASS_LIST, LIST_TELLING | LIST_REQUEST }, { "HOW", CLASS_HOW, 0 },
 	{ "YES_NO", CLASS_YES_NO, 0 }, { "WHEN", CLASS_WHEN, 0 }, { "WHERE", CLASS_WHERE, 0 },
-	{ "WHERE_FROM", CLASS_WHERE_FROM, 0 }, { "WHO", CLASS_WHO, 0 }, { "WHOM", CLASS_WHOM, 0 }, { "WHOSE", CLASS_WHOSE, 0 },
+	{ "WHERE_FROM", CLASS_WHERE_FROM, 0 }, { "WHO", CLASS_WHO, 0 },
+	{ "WHOM", CLASS_WHOM, 0 }, { "WHOSE", CLASS_WHOSE, 0 },
 	{ "WHY", CLASS_WHY, 0 }, { "HOW_LONG", CLASS_HOW_LONG, 0 }, { "HOW_OLD", CLASS_HOW_OLD, 0 },
 	{ "HOW_FAR", CLASS_HOW_FAR, 0 }, { "HOW_OFTEN", CLASS_HOW_OFTEN, 0 },
 };
@@ -375,7 +378,8 @@ static bool read_section(struct reading *r, struct slice line)
 	return true;
 }
 
-static bool read_list(struct lexicon *l, struct language *g, struct slice text, uint16_t *contrasts, char *why, size_t len)
+static bool read_list(struct lexicon *l, struct language *g, struct slice text, uint16_t *contrasts,
+	char *why, size_t len)
 {
 	struct reading r = { .l = l, .g = g, .section = sections, .contrasts = contrasts, .why = why, .why_len = len };
 	struct slice line;

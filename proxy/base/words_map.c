@@ -1,4 +1,5 @@
-/* words_map.c - hash → what the lists say; open addressing, never more than half full. Keys are hashes already and never 0.
+/* words_map.c - hash → what the lists say; open addressing, never more than half full.
+ * Keys are hashes already and never 0.
  *
  * Threads  filled in lexicon_open(), read by anyone afterwards. */
 #include <stdlib.h>

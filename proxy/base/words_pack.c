@@ -1,7 +1,7 @@
 /* words_pack.c - an analysis as bytes and back. They lie beside an answer in a store, so reading trusts nothing.
  *
- * Layout, numbers little-endian: version, skip, class, choice and sequence, tense, modal (a byte each), classes (4), negators (1),
- * quoted (8), n (1); then for each word flags (2), role, alias (1 each), contrast (2), n_terms, length of text (1 each),
+ * Layout, numbers little-endian: version, skip, class, choice and sequence, tense, modal (a byte each), classes (4),
+ * negators (1), quoted (8), n (1); then for each word flags (2), role, alias (1 each), contrast (2), n_terms, length of text (1 each),
  * terms (8 each), text. Nothing follows. */
 #include <unicode/utf8.h>
 
@@ -127,7 +127,8 @@ enum err words_unpack(struct slice raw, struct arena *a, struct words **to)
 		.modal = (enum words_modal)(unsigned char)raw.at[5], .classes = (unsigned)get(raw.at + 6, 4),
 		.negators = (unsigned char)raw.at[10], .quoted = get(raw.at + 11, 8), .n = (unsigned char)raw.at[19],
 	};
-	if (w->skip >= WORDS_SKIPS || w->class >= WORDS_CLASSES || w->classes >> WORDS_CLASSES || raw.at[3] & ~3 || w->tense >= WORDS_TENSES || w->modal >= WORDS_MODALS
+	if (w->skip >= WORDS_SKIPS || w->class >= WORDS_CLASSES || w->classes >> WORDS_CLASSES
+	    || raw.at[3] & ~3 || w->tense >= WORDS_TENSES || w->modal >= WORDS_MODALS
 	    || w->n > WORDS_MAX)
 		return ERR_CORRUPT;
 	raw = slice_of(raw.at + HEAD_BYTES, raw.len - HEAD_BYTES);

@@ -5,7 +5,8 @@
  * often than not. Proper names are in the dictionary with a capital only, so every word is tried as folded,
  * with a capital, and, if it was written so, in capitals. A Cyrillic word the dictionary does not know (or all,
  * when there is none) also gets a term for its stem without the commonest endings: докер, докера, докером.
- * English goes by its few endings, each checked against the dictionary. Other languages that Snowball has go by Snowball; their dictionary, if there is one, only says which words exist.
+ * English goes by its few endings, each checked against the dictionary. Other languages that Snowball has go by
+ * Snowball; their dictionary, if there is one, only says which words exist.
  *
  * Threads  any; one lock around libraries that have none. A word costs them 20 to 50 µs the first time, after that
  *          the memo answers. The memo has a fixed number of places and each place the word that came last.
@@ -197,11 +198,12 @@ static bool ends_with(struct slice s, const char *end)
 	return s.len > n && memcmp(s.at + s.len - n, end, n) == 0;
 }
 
-/* Past tense of Ukrainian: писав, писала, писалося, написано, ніс. The lemma must be a verb, for the endings alone are a noun's too. */
+/* Past tense of Ukrainian: писав, писала, писалося, написано, ніс. The lemma must be a verb, for the endings alone
+ * are a noun's too. */
 static bool is_past(struct slice word, struct slice lemma)
 {
-	static const char *const endings[] = { "в", "ла", "ло", "ли", "вся", "лася", "лося", "лися", "лась", "лось", "лись",
-		"всь", "но", "то", "г", "к", "х", "с", "з", "р", "б" };
+	static const char *const endings[] = { "в", "ла", "ло", "ли", "вся", "лася", "лося", "лися", "лась", "лось",
+		"лись", "всь", "но", "то", "г", "к", "х", "с", "з", "р", "б" };
 
 	if (!ends_with(lemma, "ти") && !ends_with(lemma, "тися") && !ends_with(lemma, "тись"))
 		return false;
@@ -352,14 +354,17 @@ static size_t look_up(struct stems *s, const struct stemmer *m, enum script scri
 	*flags = 0;
 	if (by_dictionary) {
 		/* With a capital it finds what it would without one, and names too. */
-		add_lemmas(s, m->dictionary, capitalise(word, false, other, sizeof other) ? other : word, folded, term, &n, flags);
+		const char *tried = capitalise(word, false, other, sizeof other) ? other : word;
+
+		add_lemmas(s, m->dictionary, tried, folded, term, &n, flags);
 		if (capitals && capitalise(word, true, other, sizeof other))
 			add_lemmas(s, m->dictionary, other, folded, term, &n, flags);
 		known = n > 0 || Hunspell_spell(m->dictionary, word);
 	} else if (m->dictionary) {
 		known = Hunspell_spell(m->dictionary, word)
 			|| (capitalise(word, false, other, sizeof other) && Hunspell_spell(m->dictionary, other))
-			|| (capitals && capitalise(word, true, other, sizeof other) && Hunspell_spell(m->dictionary, other));
+			|| (capitals && capitalise(word, true, other, sizeof other)
+			    && Hunspell_spell(m->dictionary, other));
 	}
 	if (m->english && m->dictionary) {
 		n = english(m, word, folded.len, term);

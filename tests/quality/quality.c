@@ -20,7 +20,9 @@
 
 enum { MODES = 3, SETS_MAX = 64, NAME_MAX_ = 48 };
 
-static const char *const mode_name[MODES] = { [GUARDS_STRICT] = "strict", [GUARDS_STANDARD] = "standard", [GUARDS_OFF] = "off" };
+static const char *const mode_name[MODES] = {
+	[GUARDS_STRICT] = "strict", [GUARDS_STANDARD] = "standard", [GUARDS_OFF] = "off",
+};
 static const char *const measured_name[MODES] = { "strict", "standard", "jaccard" };
 
 struct counts {
@@ -174,7 +176,8 @@ static void read_tsv(const char *path, const char *languages, FILE *list)
 		exit(2);
 	}
 	while (getline(&line, &room, f) > 0) {
-		char *label = strtok(line, "\t\n"), *lang = strtok(NULL, "\t\n"), *a = strtok(NULL, "\t\n"), *b = strtok(NULL, "\t\n");
+		char *label = strtok(line, "\t\n"), *lang = strtok(NULL, "\t\n");
+		char *a = strtok(NULL, "\t\n"), *b = strtok(NULL, "\t\n");
 
 		if (b && *label != '#')
 			pair("own pairs", lang, a, b, *label == '1', NULL, languages, list);
@@ -276,7 +279,8 @@ static bool bar(void)
 		const struct counts *c = &sets[i].mode[GUARDS_STRICT];
 
 		if (!strcmp(sets[i].name, "uk_authored"))
-			ok &= expect("uk_authored: no false hit, recall .5 or more", !c->false_hits && share(c->hits, c->positives) >= .5);
+			ok &= expect("uk_authored: no false hit, recall .5 or more",
+				!c->false_hits && share(c->hits, c->positives) >= .5);
 		if (!strcmp(sets[i].name, "ha_intents uk"))
 			ok &= expect("ha_intents, Ukrainian: no false hit", !c->false_hits);
 		if (!strcmp(sets[i].name, "adversarial"))

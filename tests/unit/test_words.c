@@ -1,4 +1,4 @@
-/* uses: proxy/base/words.c proxy/base/words_text.c proxy/base/words_stem.c proxy/base/words_lists.c
+/* uses: proxy/base/words.c proxy/base/words_lexicon.c proxy/base/words_text.c proxy/base/words_stem.c proxy/base/words_lists.c
  * proxy/base/words_alias.c proxy/base/words_map.c proxy/base/words_pack.c proxy/base/words_bag.c proxy/base/words/
  * proxy/base/arena.c proxy/base/buf.c proxy/base/err.c */
 /* libs: -licuuc -lhunspell -lstemmer -ljansson -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc */
