@@ -9,6 +9,7 @@
 #include "proxy/base/log.h"
 #include "proxy/candidates.h"
 #include "proxy/semantic.h"
+#include "proxy/recent.h"
 #include "proxy/route.h"
 #include "proxy/seen.h"
 
@@ -60,6 +61,7 @@ static void bury(struct burial *b)
 	buf_fini(&x->get.proposed);
 	semantic_free(x->near);
 	candidates_free(x);
+	admin_free(x);
 	arena_fini(&x->arena);
 	config_drop(x->config);
 	x->magic = 0;
@@ -150,7 +152,7 @@ static struct exchange *exchange_new(struct request *r, struct worker *w)
 	x->candidates = 1;
 	x->dialect = &dialect_ollama;
 	x->end = "";
-	x->entered_us = r->begun_us;
+	x->begun_us = x->entered_us = r->begun_us;
 	arena_init(&x->arena, EXCHANGE_ARENA_LEAST);
 	buf_init(&x->body, x->config->server_max_body);
 	buf_init(&x->lines_out, SIZE_MAX / 4);
@@ -292,6 +294,8 @@ static size_t on_body(struct request *r, struct slice bytes)
 	x->body_bytes += bytes.len;
 	if (x->pass)
 		return pass_body(x, bytes);
+	if (x->own)
+		return admin_body(x, bytes);
 	if (x->step != STEP_BODY)
 		return bytes.len;
 	if (x->share.waits) {
@@ -583,6 +587,10 @@ static void on_whole(struct request *r)
 		pass_body_whole(x);
 		return;
 	}
+	if (x->own) {
+		admin_whole(x);
+		return;
+	}
 	if (x->step != STEP_BODY || request_replied(r))
 		return;
 	if (!short_way(x))
@@ -634,6 +642,9 @@ void exchange_join(struct exchange *x)
 			fetch_fail(x, e);
 		else
 			step_seek(x);
+		/* reads at once what a stored answer has brought, else says that it waits */
+		if (x->request && x->flight)
+			exchange_pump(x);
 		return;
 	}
 	if (x->wishes.only_if_cached && !flight_landed(x->flight)) {
@@ -662,6 +673,8 @@ static bool fly_entry(struct exchange *x, enum flight_origin origin)
 	head.expires_ms = m.expires_ms;
 	head.stream = m.stream;
 	snprintf(head.content_type, sizeof head.content_type, "%.*s", (int)m.content_type.len, m.content_type.at);
+	if (origin == FLIGHT_SEMANTIC)
+		recent_add(x->worker->shared->recent, x->get.key, x->similarity, x->ask.question, m.question, x->ask.model_full);
 	struct answer *a = flight_open(x->lead_flight);
 	enum err e = buf_put(&a->pieces, pieces);
 	a->whole = true;

@@ -415,12 +415,6 @@ static void on_mhd_log(void *cls, const char *format, va_list args)
 	log_line(LOG_DEBUG, "http", "%s", text);
 }
 
-static void on_before_sleep(struct loop *l, void *arg)
-{
-	(void)l;
-	server_turn(arg);
-}
-
 static void poll_start(struct server *s, uv_poll_t *poll, int fd, uv_poll_cb cb)
 {
 	if (uv_poll_init(&s->o.loop->uv, poll, fd))
@@ -451,8 +445,6 @@ struct server *server_new(const struct server_options *o)
 	}
 	poll_start(s, &s->watch_poll, s->watch_fd, on_watched);
 	server_clock_init(s);
-	o->loop->before_sleep = on_before_sleep;
-	o->loop->before_sleep_arg = s;
 	return s;
 }
 
@@ -508,7 +500,6 @@ void server_abort(struct server *s)
 void server_free(struct server *s)
 {
 	server_abort(s);
-	s->o.loop->before_sleep = NULL;
 	for (unsigned i = 0; i < SERVER_DAEMONS; i++) {
 		uv_poll_stop(&s->poll[i]);
 		MHD_stop_daemon(s->daemon[i]);

@@ -77,6 +77,8 @@ void server_listen(struct server *s, int fd, bool is_admin);
 void server_turn(struct server *s);
 /* Stops accepting and closes idle connections; what is being answered goes on. */
 void server_drain(struct server *s);
+/* What this turn has asked for is done; to be called before the loop sleeps. */
+void server_turn(struct server *s);
 size_t server_connections(const struct server *s);
 /* Ends every request, as broken; their owners are told. The loop has to run on until they are gone. */
 void server_abort(struct server *s);

@@ -7,6 +7,7 @@
 #include "proxy/base/log.h"
 #include "proxy/check.h"
 #include "proxy/exchange.h"
+#include "proxy/history.h"
 #include "proxy/seen.h"
 #include "scoring/scoring.h"
 
@@ -82,6 +83,8 @@ static void wind_up(struct worker *w)
 
 	if (w->check)
 		check_stop(w->check);
+	if (w->n == 0)
+		history_stop(w->shared->history);
 	server_abort(w->server);
 	do {
 		uv_run(&w->loop.uv, UV_RUN_NOWAIT);
@@ -91,6 +94,7 @@ static void wind_up(struct worker *w)
 	if (w->n_exchanges)
 		log_line(LOG_WARN, "worker", "%zu requests could not be ended in time", w->n_exchanges);
 	alarm_clear(&w->alarms, &w->drain);
+	w->loop.before_sleep = NULL;
 	if (w->link)
 		w->shared->store->ops->detach(w->link);
 	w->link = NULL;
@@ -101,6 +105,16 @@ static void wind_up(struct worker *w)
 	alarms_fini(&w->alarms);
 	for (int i = 0; i < 3; i++)
 		uv_run(&w->loop.uv, UV_RUN_NOWAIT);
+}
+
+static void before_sleep(struct loop *l, void *arg)
+{
+	struct worker *w = arg;
+
+	(void)l;
+	server_turn(w->server);
+	if (w->link)
+		w->shared->store->ops->flush(w->link);
 }
 
 static void *run(void *arg)
@@ -149,8 +163,12 @@ struct worker *worker_start(struct shared *shared, int n, const struct config *c
 	w->loop.before_sleep_arg = w;
 	for (size_t i = 0; i < order->n_listen; i++)
 		server_listen(w->server, order->listen_fds[i], order->listen_admin[i]);
-	if (n == 0)
+	w->loop.before_sleep = before_sleep;
+	w->loop.before_sleep_arg = w;
+	if (n == 0) {
 		w->check = check_start(w);
+		shared->history = history_start(w);
+	}
 	if (pthread_create(&w->thread, NULL, run, w))
 		abort();
 	return w;
