@@ -149,6 +149,8 @@ class Case:
         if not self.proper:
             return self.req
         line, _, rest = self.req.partition(b'\r\n')
+        if self.extra:                        # pipelined: each of them
+            return re.sub(rb'(?m)^([A-Z]+ \S+ HTTP/1\.1\r\n)', lambda m: m.group(1) + ours, self.req)
         if body is not None:
             head = rest.partition(b'\r\n\r\n')[0]
             head = re.sub(rb'(?mi)^(content-length|transfer-encoding|expect):.*\r?\n?', b'', head + b'\r\n')

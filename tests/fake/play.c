@@ -53,10 +53,19 @@ static bool head_has(const char *head, size_t n, const char *name, const char *v
 	return false;
 }
 
+static long header_number(const char *head, size_t n, const char *name)
+{
+	for (size_t i = 0; i + strlen(name) < n; i++)
+		if (head[i] == '\n' && !strncasecmp(head + i + 1, name, strlen(name)) && head[i + 1 + strlen(name)] == ':')
+			return atol(head + i + 2 + strlen(name));
+	return -1;
+}
+
 static void reply_split(struct recording *rec, const struct str *s)
 {
 	const char *p = s->at, *end = s->at + s->n, *body;
 	size_t head;
+	long length;
 
 	while (end - p > 12 && !memcmp(p + 9, "100", 3) && (body = memmem(p, (size_t)(end - p), "\r\n\r\n", 4)))
 		p = body + 4;                     /* an interim reply is our own to send */
@@ -80,6 +89,9 @@ static void reply_split(struct recording *rec, const struct str *s)
 		part_add(rec, body, whole);
 		body += whole;
 	}
+	length = header_number(p, head, "Content-Length");
+	if (length >= 0 && length < end - body)   /* more than one recorded reply: the first */
+		end = body + length;
 	part_add(rec, body, (size_t)(end - body));
 }
 

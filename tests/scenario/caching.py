@@ -360,7 +360,8 @@ def bad_values(s):
     for name, values in {'X-Cache-TTL': ('soon', '-1', '1.5'), 'X-Cache-Semantic': ('maybe', '0.3', '1.5'), 'X-Complex': ('0', '-1', 'lots', '99')}.items():
         for v in values:
             r = p.generate('q', {name: v})
-            assert r.status == 400 and name.lower() in r.error().lower(), '%s: %s gave %s' % (name, v, r)
+            word = name.lower().split('-')[-1]
+            assert r.status == 400 and word in r.error().lower(), '%s: %s gave %s' % (name, v, r)
     assert f.asked() == 0
     assert p.generate('q').status == 200
 

@@ -81,7 +81,7 @@ def plain_and_streamed_share(s):
         c1 = opened(p, a)
         f.wait('waiting', 1)
         c2, c3 = opened(p, b), opened(p, a)
-        p.wait_stat('joined_requests', 2)
+        p.arrived(3)
         f.release('b')
         r1, r2, r3 = c1.reply(), c2.reply(), c3.reply()
     assert told(r1) == told(r2) == told(r3)
@@ -95,13 +95,14 @@ def a_thousand_followers_one_generation(s):
     b = body('[[tokens=20 barrier=b barrier_at=10]]')
     lead = opened(p, b)
     f.wait('waiting')
-    with p.moved(requests=FOLLOWERS, joined_requests=FOLLOWERS, stored_answers=1, streaming_requests=FOLLOWERS):
+    with p.moved(requests=FOLLOWERS, cache_misses=1, joined_requests=FOLLOWERS, stored_answers=1, streaming_requests=FOLLOWERS + 1):
         conns = [opened(p, b) for _ in range(FOLLOWERS)]
-        p.wait_stat('joined_requests', FOLLOWERS)
+        heads = [c.head() for c in conns]
+        assert f.state()['waiting'] == 1
         f.release('b')
         want = told(lead.reply())
-        for c in conns:
-            r = c.reply()
+        for c, r in zip(conns, heads):
+            c.rest(r)
             assert r.whole and r.cache == 'joined' and told(r) == want, r
             c.close()
     assert f.asked() == 1
@@ -114,7 +115,7 @@ def the_last_to_leave_cancels(s):
     conns = [opened(p, b)]
     f.wait('waiting')
     conns += [opened(p, b) for _ in range(4)]
-    p.wait_stat('joined_requests', 4)
+    p.arrived(5)
     for c in conns[:-1]:                                # the leader first
         c.close()
     p.wait_stat('streams_open', lambda v: v <= 1)
@@ -213,7 +214,7 @@ def a_reader_that_does_not_read(s):
     slow = opened(p, b)
     f.wait('waiting')
     fast = opened(p, b)
-    p.wait_stat('joined_requests', 1)
+    p.arrived(2)
     f.release('b')
     r = fast.reply()
     assert r.status == 200

@@ -82,7 +82,7 @@ def followers_of_a_dead_leader(s):
     lead = p.open('POST', '/api/generate', b, {'X-Fake': 'die_after=1 barrier=b barrier_at=1'})
     f.wait('waiting')
     rest = [p.open('POST', '/api/generate', b) for _ in range(5)]
-    p.wait_stat('joined_requests', 5)
+    p.arrived(6)
     f.release('b')
     replies = [c.reply() for c in rest]
     assert all(r.status == 200 and r.json()['done'] for r in replies), replies
