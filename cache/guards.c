@@ -144,11 +144,12 @@ static bool is_cyrillic(struct slice s)
 }
 
 /* Have two words, and nothing else, traded places? "Does a dog chase a cat", "does a cat chase a dog". Neighbours may
- * (kitchen light, light kitchen), unless both have an article (is a tomato a fruit). Where cases tell who does what,
- * word order is free, but then a trade shows in the endings of both: кіт їсть мишу, миша їсть кота. */
+ * (kitchen light, light kitchen), unless both have an article (is a tomato a fruit) or are all there is (what can kill
+ * a shark). Where cases tell who does what, word order is free, but then a trade shows in the endings of both: кіт їсть мишу, миша їсть кота. */
 static bool traded(const struct case_ *c)
 {
 	size_t at[2], n = 0;
+	bool bare;
 
 	if (c->a->n != c->b->n || (c->a->choice && c->b->choice))
 		return false;
@@ -161,13 +162,14 @@ static bool traded(const struct case_ *c)
 	}
 	if (n < 2)
 		return false;
+	bare = c->p->n == 2 && (c->a->class == CLASS_LIST || c->a->class == CLASS_WHO);
 	for (size_t k = 0; k < 2; k++) {
 		const struct word *w = &c->a->word[at[k]];
 
 		if (w->role || partner(c, at[k])->role)
 			return false;                 /* "in the kitchen" may stand anywhere */
 		if (is_cyrillic(w->text) ? slice_is(w->text, partner(c, at[k])->text)
-				: at[1] - at[0] < 2 && !(w->flags & partner(c, at[k])->flags & WORD_ARTICLE))
+				: at[1] - at[0] < 2 && !bare && !(w->flags & partner(c, at[k])->flags & WORD_ARTICLE))
 			return false;
 	}
 	return true;
@@ -203,6 +205,20 @@ static bool guard_order(const struct case_ *c)
 	return false;
 }
 
+static bool in_order(const struct case_ *c)
+{
+	int last = -1;
+
+	for (size_t i = 0; i < c->a->n; i++) {
+		if (c->p->a[i] < 0)
+			continue;
+		if (c->p->a[i] < last)
+			return false;
+		last = c->p->a[i];
+	}
+	return true;
+}
+
 static bool has_role(const struct word *w, unsigned role)
 {
 	return w->role == role;
@@ -227,6 +243,13 @@ static bool guard_swap(const struct case_ *c)
 		const struct word *v = partner(c, i);
 
 		if (v && opposed(c->a->word[i].role, v->role))
+			return true;
+	}
+	/* "Was Tom hit by Jerry" is "did Jerry hit Tom", never "did Tom hit Jerry". */
+	for (size_t i = 0; i < c->a->n; i++) {
+		const struct word *v = partner(c, i);
+
+		if (v && (c->a->word[i].role == ROLE_BY) != (v->role == ROLE_BY) && in_order(c))
 			return true;
 	}
 	for (unsigned role = ROLE_FROM; role < WORD_ROLES; role++)
