@@ -88,7 +88,7 @@ run: deps  ## install what is missing, build, and start with proxy.conf
 	@./ollacache -c proxy.conf
 
 test:  ## install what is missing, build, run all tests; the last line is the count
-	@tests/run.sh deps lint unit scenario transparency clients
+	@tests/run.sh deps lint unit scenario transparency clients packaging
 
 unit:  ## unit tests
 	@tests/run.sh unit
@@ -100,6 +100,9 @@ transparency:  ## recorded requests, with and without the proxy; WIRE=folder for
 	@WIRE='$(WIRE)' tests/run.sh transparency
 quality:  ## how well near questions are told apart and candidates chosen; DATA=folder for other data
 	@DATA='$(DATA)' tests/run.sh quality
+packaging:  ## unit, man page, install, dashboard and alert rules, with all the tools that judge them
+	@./deps.sh deps.txt tests/deps.txt tests/packaging/deps.txt
+	@tests/run.sh packaging
 chaos:  ## kill, freeze and fill what it depends on, and see that answers stay whole
 	@tests/run.sh chaos
 asan:  ## unit and scenario tests under AddressSanitizer and UBSan
@@ -113,22 +116,46 @@ lint:  ## cppcheck, include layers, banned functions, generated files up to date
 bench: $(PROGRAM) $(if $(FAKE_SOURCES),$(FAKE))  ## measure against nginx and others in one run
 	@OLLACACHE=$(CURDIR)/$(PROGRAM) FAKE_OLLAMA=$(CURDIR)/$(FAKE) tests/bench/run.sh
 
-docs: $(PROGRAM)  ## write proxy.conf and the tables in README.md again
+docs: $(PROGRAM)  ## write proxy.conf, the man page and the tables in README.md again
 	@./$(PROGRAM) --print-config >$(B)/proxy.conf
 	@cmp -s $(B)/proxy.conf proxy.conf || cp $(B)/proxy.conf proxy.conf
-	@tests/docs.sh ./$(PROGRAM) README.md >$(B)/README.md
-	@cmp -s $(B)/README.md README.md || cp $(B)/README.md README.md
+	@for file in README.md packaging/ollacache.1; do \
+		tests/docs.sh ./$(PROGRAM) $$file >$(B)/docs || exit 1; \
+		cmp -s $(B)/docs $$file || cp $(B)/docs $$file; \
+	done
 
-install: $(PROGRAM)  ## into PREFIX (/usr/local), below DESTDIR
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)/etc/ollacache
-	install -m 755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/ollacache
-	test -e $(DESTDIR)/etc/ollacache/proxy.conf || install -m 644 proxy.conf $(DESTDIR)/etc/ollacache/proxy.conf
+# ---- to have it on a machine, or in a container ----
+
+BINDIR := $(PREFIX)/bin
+UNITDIR := $(PREFIX)/lib/systemd/system
+MANDIR := $(PREFIX)/share/man/man1
+
+install: $(PROGRAM)  ## into PREFIX (/usr/local) and /etc/ollacache, below DESTDIR; a configuration that is there stays
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(MANDIR) $(DESTDIR)/etc/ollacache
+	install -m 755 $(PROGRAM) $(DESTDIR)$(BINDIR)/ollacache
+	install -m 644 packaging/ollacache.1 $(DESTDIR)$(MANDIR)/ollacache.1
+	sed 's|/usr/local/bin/|$(BINDIR)/|' packaging/ollacache.service >$(DESTDIR)$(UNITDIR)/ollacache.service
+	chmod 644 $(DESTDIR)$(UNITDIR)/ollacache.service
+	test -e $(DESTDIR)/etc/ollacache/proxy.conf || { \
+		sed 's|^path = .*|path = /var/lib/ollacache|' proxy.conf >$(DESTDIR)/etc/ollacache/proxy.conf && \
+		chmod 644 $(DESTDIR)/etc/ollacache/proxy.conf; }
+
+uninstall:  ## what install put there, but for the configuration and the answers
+	rm -f $(DESTDIR)$(BINDIR)/ollacache $(DESTDIR)$(UNITDIR)/ollacache.service $(DESTDIR)$(MANDIR)/ollacache.1
+
+image:  ## the container's image
+	docker build -t ollacache .
+
+verify-docker:  ## with TOOL=verify-dockerfile.sh: build, run and probe the image and compose.yaml, with and without Redis
+	COMPOSE=1 COMPOSE_FILE=compose.yaml:tests/docker/compose.yaml $(TOOL) . tests/docker/probe.sh
+	COMPOSE=1 COMPOSE_PROFILES=embedded COMPOSE_FILE=compose.yaml:tests/docker/compose.yaml:tests/docker/embedded.yaml \
+		$(TOOL) . tests/docker/probe.sh
 
 clean:  ## remove what was built
 	rm -rf build ollacache
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r t h; do printf '%-14s %s\n' "$$t" "$$h"; done
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r t h; do printf '%-14s %s\n' "$$t" "$$h"; done
 
 # ---- flags: a change of them builds everything again ----
 
@@ -137,8 +164,8 @@ ifneq ($(filter-out clean help deps,$(or $(MAKECMDGOALS),all)),)
 $(shell mkdir -p $(B); echo '$(FLAGS)' | cmp -s - $(B)/flags || echo '$(FLAGS)' >$(B)/flags)
 endif
 
-.PHONY: all deps run test unit scenario clients transparency quality chaos asan tsan fuzz lint bench docs install clean \
-	help unit-programs program
+.PHONY: all deps run test unit scenario clients transparency quality chaos asan tsan fuzz lint bench docs install \
+	uninstall image verify-docker packaging clean help unit-programs program
 .DELETE_ON_ERROR:
 .SECONDARY:
 

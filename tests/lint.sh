@@ -58,6 +58,10 @@ readme_tables() {
 	tests/docs.sh "$program" README.md >"$scratch/README.md" && diff -u README.md "$scratch/README.md"
 }
 
+man_page() {
+	tests/docs.sh "$program" packaging/ollacache.1 >"$scratch/ollacache.1" && diff -u packaging/ollacache.1 "$scratch/ollacache.1"
+}
+
 headers_alone() {
 	local wrong=0 file
 	for file in $headers; do
@@ -93,6 +97,7 @@ check "functions nobody should call" banned_functions
 check "a comment at the head of every file" file_heads
 check "proxy.conf is what --print-config writes; make docs" proxy_conf
 check "the tables in README.md are what the program writes; make docs" readme_tables
+check "the tables in the man page are what the program writes; make docs" man_page
 if [ "${1:-all}" = all ]; then
 	check "every header stands by itself" headers_alone
 	check "cppcheck" cppcheck_clean
