@@ -195,7 +195,7 @@ static void explain(struct exchange *x, const struct score *scores, const struct
 		return;
 	buf_fini(&x->explained);
 	buf_init(&x->explained, EXPLAIN_BYTES + 1);
-	if (scoring_explain(scores, c, n, winner + 1, &x->explained) || buf_add(&x->explained, "", 1))
+	if (scoring_explain(scores, c, n, winner, &x->explained) || buf_add(&x->explained, "", 1))
 		x->explained.len = 0;
 }
 

@@ -12,11 +12,10 @@
 #include "proxy/recent.h"
 #include "proxy/route.h"
 #include "proxy/seen.h"
+#include "proxy/virtual.h"
 
 enum {
 	EXCHANGE_MAGIC = 0x45786368,
-	EXCHANGE_ARENA = 16,             /* times the body, and EXCHANGE_ARENA_LEAST: parsing may write it several times */
-	EXCHANGE_ARENA_LEAST = 256 << 10,
 	BODY_STEP = 256 << 10,           /* by which a chunked body's share of the budget grows */
 };
 
@@ -136,6 +135,7 @@ static struct exchange *exchange_new(struct request *r, struct worker *w)
 	x->worker = w;
 	x->config = config_hold(w->config);
 	x->request = r;
+	x->upload_length = r->content_length;
 	x->number = atomic_fetch_add(&w->shared->requests_seen, 1) + 1;
 	x->next = w->exchanges;
 	x->prev = &w->exchanges;
@@ -271,7 +271,12 @@ static void on_begin(struct request *r, void *arg)
 	}
 	if (!route) {
 		metric_add(&w->metrics, passed_requests, 1);
-		pass_begin(x);
+		x->lists = virtual_is_list(x->config, r);
+		x->shows = virtual_is_show(r);
+		if (x->shows)
+			begin_body(x);
+		else
+			pass_begin(x);
 		return;
 	}
 	x->is_ask = true;
@@ -317,12 +322,11 @@ static size_t on_body(struct request *r, struct slice bytes)
 
 /* ---- parse ---- */
 
-/* Header, body, model name: the first that is there decides. False: a bad number, told to the client. */
-static bool find_candidates(struct exchange *x)
+/* Header, body, model name: the first that is there decides. */
+bool exchange_candidates(struct exchange *x, char *text, size_t len)
 {
 	int tag = x->wishes.complex != COMPLEX_NONE ? x->wishes.complex
 	        : x->ask.complex_body != COMPLEX_NONE ? x->ask.complex_body : x->ask.complex_model;
-	char text[160];
 
 	bool generation = x->ask.family == FAMILY_CHAT || x->ask.family == FAMILY_GENERATE;
 	if (!generation || (!x->ask.generates && tag != COMPLEX_BAD))
@@ -332,13 +336,20 @@ static bool find_candidates(struct exchange *x)
 	if (tag == COMPLEX_DEFAULT)
 		tag = (int)x->config->complex_candidates;
 	if (tag < 1 || tag > x->config->complex_max_candidates) {
-		snprintf(text, sizeof text, "complex takes true, false or a number of answers from 1 to %lld (complex.max_candidates)",
+		snprintf(text, len, "complex takes true, false or a number of answers from 1 to %lld (complex.max_candidates)",
 		         (long long)x->config->complex_max_candidates);
-		reply_error(x, ERR_BAD_HEADER, text);
 		return false;
 	}
 	x->candidates = (unsigned)tag;
 	return true;
+}
+
+enum bypass exchange_bypass(const struct exchange *x)
+{
+	const struct rules rules = { .models = x->config->cache_models, .deterministic_only = x->config->cache_deterministic_only,
+	                             .enabled = x->config->cache_store != CONFIG_STORE_OFF, .ttl_ms = x->config->cache_ttl };
+
+	return policy_bypass(&rules, &x->wishes, &x->ask);
 }
 
 static void set_style(struct exchange *x, struct slice model, enum family family)
@@ -398,6 +409,8 @@ static void on_digests_late(struct alarm *a)
 
 static void step_parse(struct exchange *x)
 {
+	char why[160];
+
 	exchange_step(x, STEP_PARSE);
 	x->arena.limit = EXCHANGE_ARENA_LEAST + EXCHANGE_ARENA * x->body.len;
 	x->doubt = x->dialect->parse(buf_slice(&x->body), x->family, &x->arena, &x->ask);
@@ -410,11 +423,11 @@ static void step_parse(struct exchange *x)
 	set_style(x, x->ask.model, x->family);
 	x->wishes.space = arena_slice(&x->arena, x->wishes.space);
 	x->wishes.tenant = arena_slice(&x->arena, x->wishes.tenant);
-	if (!find_candidates(x))
+	if (!exchange_candidates(x, why, sizeof why)) {
+		reply_error(x, ERR_BAD_HEADER, why);
 		return;
-	const struct rules rules = { .models = x->config->cache_models, .deterministic_only = x->config->cache_deterministic_only,
-	                             .enabled = x->config->cache_store != CONFIG_STORE_OFF, .ttl_ms = x->config->cache_ttl };
-	x->bypass = policy_bypass(&rules, &x->wishes, &x->ask);
+	}
+	x->bypass = exchange_bypass(x);
 	if (x->bypass == BYPASS_NO || x->bypass == BYPASS_NO_CACHE)
 		step_digest(x);
 	else
@@ -423,7 +436,7 @@ static void step_parse(struct exchange *x)
 
 /* ---- look-up ---- */
 
-static void make_key(struct exchange *x)
+void exchange_make_key(struct exchange *x)
 {
 	const struct key_parts parts = {
 		.family = x->family, .candidates = x->candidates, .tenant = x->wishes.tenant, .space = x->wishes.space,
@@ -534,7 +547,7 @@ static void start_lookup(struct exchange *x)
 {
 	exchange_step(x, STEP_LOOKUP);
 	if (x->bypass == BYPASS_NO || x->bypass == BYPASS_NO_CACHE)
-		make_key(x);
+		exchange_make_key(x);
 	remember(x);
 	exchange_lookup(x);
 }
@@ -579,6 +592,21 @@ static bool short_way(struct exchange *x)
 	return true;
 }
 
+/* /api/show of NAME@complex is asked as NAME. */
+static void pass_shown(struct exchange *x)
+{
+	struct buf body;
+
+	buf_init(&body, x->config->server_max_body + VIRTUAL_SHOW_MAX);
+	if (virtual_show(buf_slice(&x->body), &body)) {
+		buf_fini(&x->body);
+		x->body = body;
+		x->upload_length = (int64_t)body.len;
+	}
+	pass_begin(x);
+	pass_body_whole(x);
+}
+
 static void on_whole(struct request *r)
 {
 	struct exchange *x = r->owner;
@@ -593,7 +621,9 @@ static void on_whole(struct request *r)
 	}
 	if (x->step != STEP_BODY || request_replied(r))
 		return;
-	if (!short_way(x))
+	if (x->shows)
+		pass_shown(x);
+	else if (!short_way(x))
 		step_parse(x);
 }
 

@@ -24,6 +24,10 @@
 #define CACHE_PIECES_BYTES(config) ((size_t)(config)->cache_max_entry)
 #define CACHE_ENTRY_BYTES(config) (CACHE_PIECES_BYTES(config) + ENTRY_PEEK_BYTES)
 
+enum {
+	EXCHANGE_ARENA = 16,             /* times the body, and EXCHANGE_ARENA_LEAST: parsing may write it several times */
+	EXCHANGE_ARENA_LEAST = 256 << 10,
+};
 enum { STREAM_WINDOW = 64 << 10, REPLY_HEADERS = 24, STATUS_TEXT_MAX = 160, DIGEST_WAIT_MS = 1000 };
 
 enum step {
@@ -31,6 +35,7 @@ enum step {
 	STEP_ADMIN, STEP_FINISH, STEPS
 };
 extern const char *const step_name[STEPS];
+extern const char *const result_name[];          /* by enum metric_result */
 
 /* The answers a request is given are counted and logged by these. */
 enum { RESULT_NONE = -1 };
@@ -60,6 +65,7 @@ struct exchange {
 	struct burial burial;
 	uint64_t number;
 	enum step step;
+	int64_t begun_us;                    /* clock_us() */
 	int64_t step_us[STEPS], entered_us;  /* time spent in each */
 	bool client_gone;
 
@@ -72,6 +78,8 @@ struct exchange {
 	enum origin origin;
 	struct arena arena;
 	struct buf body;
+	bool shows, lists;                   /* a pass whose body, or whose reply, names virtual models */
+	int64_t upload_length;               /* of a body that passes; -1: chunked */
 	size_t body_bytes;                   /* read so far, also of bodies that are not kept */
 	struct budget_share share;
 	struct alarm share_alarm;
@@ -118,6 +126,7 @@ struct exchange {
 	bool streamed;                       /* the answer went out as a stream, though all at once */
 	struct buf lines_out;                /* scratch for lines, given back after each use */
 	struct pass *pass;
+	struct own *own;                     /* an endpoint of ours at work: admin.h; NULL: none */
 	struct alarm heartbeat;
 	const char *end;                     /* for the log: how it ended, "" when well */
 	char error_text[256];
@@ -134,6 +143,12 @@ void exchange_lookup(struct exchange *x);
 void exchange_join(struct exchange *x);
 void exchange_pump(struct exchange *x);                      /* gives the client what its flight has */
 void exchange_restart(struct exchange *x);
+
+/* What is made of a parsed ask; also for explain. How many answers it is to be chosen from (false: a bad number, text
+ * says so); why the cache keeps out of it; its key, once its digest is known. */
+bool exchange_candidates(struct exchange *x, char *text, size_t len);
+enum bypass exchange_bypass(const struct exchange *x);
+void exchange_make_key(struct exchange *x);
 
 /* exchange_reply.c */
 void reply_begin(struct exchange *x, int status, const char *content_type, int64_t length);
@@ -168,5 +183,8 @@ void pass_stop(struct exchange *x);
 /* admin.c */
 bool admin_is_own(const struct request *r);
 void admin_begin(struct exchange *x);
+size_t admin_body(struct exchange *x, struct slice bytes);
+void admin_whole(struct exchange *x);
+void admin_free(struct exchange *x);
 
 #endif

@@ -9,6 +9,7 @@
 #include "proxy/base/log.h"
 #include "proxy/exchange.h"
 #include "proxy/route.h"
+#include "proxy/virtual.h"
 
 enum { PASS_WINDOW = 256 << 10, PASS_HEADERS_MAX = 200, PASS_VALUE_MAX = 16 << 10 };
 
@@ -17,6 +18,7 @@ struct pass {
 	struct transfer_request rq;
 	struct buf up;                   /* from up_at on: read from the client, not yet taken by the upstream */
 	size_t up_at;
+	struct buf list;                 /* a list of models, to which more are added */
 	bool up_whole, up_paused, waits;   /* waits: the upstream asked for more than there was */
 };
 
@@ -72,6 +74,12 @@ static void forward_header(void *arg, const char *name, struct slice value)
 
 /* ---- the reply ---- */
 
+/* The head is written once the list is whole: its length changes. */
+static bool keeps_list(const struct exchange *x, int status)
+{
+	return x->lists && status == 200;
+}
+
 struct replying {
 	struct exchange *x;
 	struct header h[PASS_HEADERS_MAX];
@@ -95,13 +103,9 @@ static void reply_header(void *arg, struct slice name, struct slice value)
 		r->h[r->n++] = (struct header){ n, v };
 }
 
-static void on_head(struct transfer *t, int status)
+static void reply_head(struct exchange *x, struct transfer *t, int status, int64_t known_length)
 {
-	struct exchange *x = t->owner;
 	struct replying *r = calloc(1, sizeof *r);
-	struct slice length = transfer_header(t, "Content-Length");
-	uint64_t n = 0;
-
 	x->status = status;
 	if (!x->request || !r) {
 		free(r);
@@ -117,20 +121,55 @@ static void on_head(struct transfer *t, int status)
 		r->h[r->n++] = (struct header){ "Cache-Status", x->status_text };
 	}
 	r->n += origin_headers(x->origin, x->request, r->h + r->n);
-	bool known = length.at && slice_number(length, INT64_MAX, &n);
-	if (status == 204 || status == 304 || (known && n == 0)) {
+	if (status == 204 || status == 304 || known_length == 0) {
 		request_reply(x->request, status, r->h, r->n, NULL, 0, false);
 	} else {
 		x->head_sent = true;
-		request_reply_begin(x->request, status, r->h, r->n, known ? (int64_t)n : -1);
+		request_reply_begin(x->request, status, r->h, r->n, known_length);
 	}
 	free(r);
+}
+
+static void on_head(struct transfer *t, int status)
+{
+	struct exchange *x = t->owner;
+	struct slice length = transfer_header(t, "Content-Length");
+	uint64_t n = 0;
+	bool known = length.at && slice_number(length, INT64_MAX, &n);
+
+	if (!keeps_list(x, status))
+		reply_head(x, t, status, known ? (int64_t)n : -1);
+}
+
+static void reply_list(struct exchange *x, struct transfer *t)
+{
+	struct pass *p = x->pass;
+	struct buf longer;
+
+	buf_init(&longer, VIRTUAL_LIST_MAX * 3);
+	bool made = virtual_list(buf_slice(&p->list), &longer);
+	struct slice body = made ? buf_slice(&longer) : buf_slice(&p->list);
+	reply_head(x, t, t->status, (int64_t)body.len);
+	if (x->head_sent)
+		(void)!request_write(x->request, body);          /* a failure has broken the reply */
+	buf_fini(&longer);
 }
 
 static bool on_bytes(struct transfer *t, struct slice bytes)
 {
 	struct exchange *x = t->owner;
 
+	if (keeps_list(x, t->status)) {
+		if (x->pass->list.limit == 0)
+			buf_init(&x->pass->list, VIRTUAL_LIST_MAX);
+		/* longer than any list: passed on as it came from here on */
+		if (!buf_put(&x->pass->list, bytes))
+			return true;
+		x->lists = false;
+		reply_head(x, t, t->status, -1);
+		if (x->request && x->head_sent)
+			(void)!request_write(x->request, buf_slice(&x->pass->list));
+	}
 	if (!x->request || !x->head_sent)
 		return true;
 	if (request_write(x->request, bytes))
@@ -149,6 +188,8 @@ static void on_end(struct transfer *t, enum err e)
 		models_doubt(x->worker->shared->hosts);   /* before the client hears of the end */
 	if (!x->request)
 		return;
+	if (!e && keeps_list(x, t->status))
+		reply_list(x, t);
 	if (e && !x->head_sent)
 		reply_error(x, e, NULL);
 	else if (x->head_sent) {
@@ -257,7 +298,7 @@ void pass_begin(struct exchange *x)
 	x->body = (struct buf){ .limit = x->body.limit };
 	p->rq = (struct transfer_request){
 		.method = arena_text(&x->arena, slice_text(r->method)), .target = target, .headers = h, .n_headers = f.n,
-		.upload = r->has_body, .upload_length = r->content_length, .bulk = true,
+		.upload = r->has_body, .upload_length = x->upload_length, .bulk = true,
 		.connect_ms = c->upstream_connect_timeout, .first_byte_ms = c->upstream_first_byte_timeout,
 		.idle_ms = c->upstream_idle_timeout,
 	};
@@ -285,5 +326,6 @@ void pass_stop(struct exchange *x)
 			models_doubt(x->worker->shared->hosts);
 	}
 	buf_fini(&p->up);
+	buf_fini(&p->list);
 	p->up_at = 0;
 }
