@@ -68,6 +68,16 @@ static struct flight **bucket_of(struct flights *fs, const uint8_t *key)
 	return &fs->bucket[(key[0] | key[1] << 8) % BUCKETS];
 }
 
+bool flights_have(struct flights *fs, const uint8_t key[KEY_BYTES])
+{
+	pthread_mutex_lock(&fs->lock);
+	const struct flight *f = *bucket_of(fs, key);
+	while (f && memcmp(f->key, key, KEY_BYTES) != 0)
+		f = f->next;
+	pthread_mutex_unlock(&fs->lock);
+	return f != NULL;
+}
+
 static struct flight *flight_new(struct flights *fs, size_t limit)
 {
 	struct flight *f = calloc(1, sizeof *f);

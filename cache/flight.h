@@ -61,6 +61,9 @@ struct flights *flights_new(void);
 void flights_free(struct flights *fs);       /* no flight may be left */
 size_t flights_count(struct flights *fs);    /* listed ones */
 
+/* Is there a listed flight for key now? Only good for telling: it may be over in a moment. */
+bool flights_have(struct flights *fs, const uint8_t key[KEY_BYTES]);
+
 /* The listed flight for key, or a new one that keeps `limit` bytes: *leads says which. NULL: out of memory.
  * key NULL: a flight of its own that nobody finds. */
 struct flight *flight_join(struct flights *fs, const uint8_t key[KEY_BYTES], size_t limit, struct flight_reader *r, bool *leads);

@@ -78,7 +78,8 @@ struct store_row {                            /* one stored entry, for listing; 
 struct store_walk {
 	char after[128];                      /* in: cursor, "" from the start; out: cursor to go on from, "" at the end */
 	size_t limit;                         /* rows wanted, or removed, at most; 0: as many as the store gives at once */
-	bool (*wants)(struct store_walk *, const struct store_row *);   /* any thread; NULL: all */
+	/* Any thread; NULL: all. It may set limit to 0, which ends the walk with this entry. */
+	bool (*wants)(struct store_walk *, const struct store_row *);
 	bool remove;                          /* drop what is wanted; row() is not called then */
 	void (*row)(struct store_walk *, const struct store_row *);     /* on the loop */
 	void (*done)(struct store_walk *, enum store_news, uint64_t removed);   /* on the loop; once */
@@ -91,6 +92,7 @@ struct store;
 struct store_link;
 struct store_ops {
 	const char *name;
+	bool counts_hits;                     /* store_row.hits says something */
 	struct store_link *(*attach)(struct store *, struct loop *);   /* a worker's link; on the worker's thread */
 	void (*detach)(struct store_link *);
 	enum store_news (*get)(struct store_link *, struct store_get *);

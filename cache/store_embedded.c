@@ -457,6 +457,7 @@ static void embedded_close(struct store *store)
 
 static const struct store_ops embedded_ops = {
 	.name = "embedded",
+	.counts_hits = true,
 	.attach = embedded_attach,
 	.detach = embedded_detach,
 	.get = embedded_get,

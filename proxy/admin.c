@@ -1,4 +1,4 @@
-/* admin.c - see admin.h. */
+/* admin.c - see admin.h. Which endpoint, who may, how a reply looks. */
 #include "proxy/admin.h"
 
 #include <nettle/memops.h>
@@ -6,6 +6,9 @@
 #include <stdlib.h>
 
 static const char json_type[] = "application/json; charset=utf-8";
+static const char entry_prefix[] = "/ollacache/cache/";
+
+enum { BODY_STEP = 64 << 10 };
 
 bool admin_is_own(const struct request *r)
 {
@@ -14,6 +17,8 @@ bool admin_is_own(const struct request *r)
 	return r->is_admin || slice_is(r->path, SLICE("/metrics")) || slice_is(r->path, SLICE("/ollacache")) ||
 	       (r->path.len >= prefix.len && !memcmp(r->path.at, prefix.at, prefix.len));
 }
+
+/* ---- replies ---- */
 
 void admin_reply(struct exchange *x, int status, const char *content_type, struct buf *body)
 {
@@ -26,15 +31,94 @@ void admin_reply(struct exchange *x, int status, const char *content_type, struc
 	request_reply(x->request, status, h, sizeof h / sizeof *h, bytes, len, false);
 }
 
-void admin_extra(struct shared *s, struct metrics_extra *extra, struct metrics_upstream *upstreams)
+void admin_reply_json(struct exchange *x, struct buf *body, enum err e)
 {
-	struct store_state state = s->store ? s->store->ops->state(s->store) : (struct store_state){ 0 };
-	size_t n = hosts_count(s->hosts);
+	e = e ? e : buf_add(body, "\n", 1);
+	if (e) {
+		buf_fini(body);
+		admin_error(x, e == ERR_TOO_LARGE ? ERR_NO_MEMORY : e, NULL);
+		return;
+	}
+	admin_reply(x, 200, json_type, body);
+}
 
-	*extra = (struct metrics_extra){ .store_up = state.up, .store_entries = state.entries, .store_bytes = state.bytes,
-	                                 .store_errors = atomic_load(&s->store_errors), .upstreams = upstreams, .n_upstreams = n };
-	for (size_t i = 0; i < n; i++)
-		upstreams[i] = (struct metrics_upstream){ hosts_url(s->hosts, i), hosts_up(s->hosts, i) };
+static void reply_refusal(struct exchange *x, enum err e, const char *text, struct header more)
+{
+	struct header h[] = { { "Content-Type", json_type }, { "Cache-Control", "no-store" },
+	                      { "X-Content-Type-Options", "nosniff" }, more };
+	struct buf body;
+	size_t len;
+
+	x->end = err_info[e].name;
+	x->status = err_info[e].status;
+	if (!x->request || request_replied(x->request))
+		return;
+	buf_init(&body, 4096);
+	if (x->dialect->write_error(slice_text(text ? text : err_info[e].text), &body))
+		body.len = 0;
+	char *bytes = buf_take(&body, &len);
+	request_reply(x->request, x->status, h, more.name ? 4 : 3, bytes, len, false);
+}
+
+void admin_error(struct exchange *x, enum err e, const char *text)
+{
+	struct header more = { 0 };
+
+	if (err_info[e].status == 401)
+		more = (struct header){ "WWW-Authenticate", "Bearer realm=\"ollacache\"" };
+	else if (err_info[e].status == 503)
+		more = (struct header){ "Retry-After", "1" };
+	reply_refusal(x, e, text, more);
+}
+
+/* How many bytes the UTF-8 character at the front of s has (RFC 3629); 0 if it is none. */
+static size_t character(struct slice s)
+{
+	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
+	const unsigned char *b = (const unsigned char *)s.at;
+	size_t len = b[0] < 0x80 ? 1 : b[0] >> 5 == 6 ? 2 : b[0] >> 4 == 14 ? 3 : b[0] >> 3 == 30 ? 4 : 0;
+
+	if (len == 0 || len > s.len)
+		return 0;
+	uint32_t code = len == 1 ? b[0] : b[0] & (0x7fu >> len);
+	for (size_t i = 1; i < len; i++) {
+		if (b[i] >> 6 != 2)
+			return 0;
+		code = code << 6 | (b[i] & 0x3f);
+	}
+	return code < least[len] || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff) ? 0 : len;
+}
+
+enum err admin_put_text(struct buf *out, struct slice s, size_t most)
+{
+	enum err e = buf_add(out, "\"", 1);
+
+	if (most && s.len > most) {
+		s.len = most;
+		while (s.len && (s.at[s.len] & 0xc0) == 0x80)
+			s.len--;
+	}
+	while (s.len && !e) {
+		size_t good = 0, len = 0;
+		while (good < s.len && (len = character(slice_of(s.at + good, s.len - good))))
+			good += len;
+		e = buf_put_json(out, slice_of(s.at, good));
+		if (good < s.len && !e) {
+			e = buf_add(out, "\xef\xbf\xbd", 3);
+			good++;
+		}
+		s = slice_of(s.at + good, s.len - good);
+	}
+	return e ? e : buf_add(out, "\"", 1);
+}
+
+enum err admin_put_key(struct buf *out, const char *name, const uint8_t key[KEY_BYTES])
+{
+	char hex[2 * KEY_BYTES + 1];
+
+	for (int i = 0; i < KEY_BYTES; i++)
+		snprintf(hex + 2 * i, 3, "%02x", key[i]);
+	return buf_addf(out, "\"%s\":\"%s\"", name, hex);
 }
 
 /* ---- who may ---- */
@@ -89,116 +173,98 @@ enum err admin_may(const struct exchange *x)
 	return local_and_alone(x) ? ERR_OK : ERR_FORBIDDEN;
 }
 
+/* ---- a body that is wanted ---- */
+
+size_t admin_body(struct exchange *x, struct slice bytes)
+{
+	struct budget *b = &x->worker->shared->buffered;
+
+	if (!x->own || !x->own->body_max || request_replied(x->request))
+		return bytes.len;
+	if (x->body.len + bytes.len > x->own->body_max) {
+		admin_error(x, ERR_TOO_LARGE, NULL);
+		return bytes.len;
+	}
+	while (x->body.len + bytes.len > x->share.bytes)
+		if (!budget_take(b, &x->share, BODY_STEP, false)) {
+			admin_error(x, ERR_NO_MEMORY, NULL);
+			return bytes.len;
+		}
+	if (buf_put(&x->body, bytes))
+		admin_error(x, ERR_NO_MEMORY, NULL);
+	return bytes.len;
+}
+
+void admin_whole(struct exchange *x)
+{
+	if (x->own && x->own->whole && !request_replied(x->request))
+		x->own->whole(x);
+}
+
+void admin_free(struct exchange *x)
+{
+	if (x->own)
+		x->own->free(x->own);
+	x->own = NULL;
+}
+
 /* ---- the endpoints ---- */
-
-static void all_metrics(struct exchange *x, bool prometheus)
-{
-	struct shared *s = x->worker->shared;
-	struct metrics *cells[WORKERS_MAX];
-	struct metrics_upstream upstreams[HOSTS_MAX];
-	struct metrics_extra extra;
-	struct buf out;
-
-	for (size_t i = 0; i < s->n_workers; i++)
-		cells[i] = &s->worker[i]->metrics;
-	admin_extra(s, &extra, upstreams);
-	buf_init(&out, ADMIN_BODY_MAX);
-	enum err e = prometheus ? metrics_prometheus(&out, cells, (int)s->n_workers, &extra)
-	                        : metrics_json(&out, cells, (int)s->n_workers, &extra);
-	if (e) {
-		buf_fini(&out);
-		reply_error(x, e, NULL);
-		return;
-	}
-	admin_reply(x, 200, prometheus ? "text/plain; version=0.0.4; charset=utf-8" : json_type, &out);
-}
-
-static void get_metrics(struct exchange *x) { all_metrics(x, true); }
-static void get_stats(struct exchange *x)   { all_metrics(x, false); }
-
-static enum err put_states(struct exchange *x, struct buf *out)
-{
-	struct shared *s = x->worker->shared;
-	struct metrics_upstream upstreams[HOSTS_MAX];
-	struct metrics_extra extra;
-
-	admin_extra(s, &extra, upstreams);
-	enum err e = buf_addf(out, "\"store\":{\"kind\":\"%s\",\"up\":%s},\"upstreams\":[", s->store ? s->store->ops->name : "off",
-	                      extra.store_up ? "true" : "false");
-	for (size_t i = 0; i < extra.n_upstreams && !e; i++) {
-		e = buf_addf(out, "%s{\"url\":\"", i ? "," : "");
-		e = e ? e : buf_put_json(out, slice_text(upstreams[i].url));
-		e = e ? e : buf_addf(out, "\",\"up\":%s}", upstreams[i].up ? "true" : "false");
-	}
-	return e ? e : buf_add(out, "]", 1);
-}
-
-static void reply_states(struct exchange *x, int status, const char *word)
-{
-	struct buf out;
-
-	buf_init(&out, ADMIN_BODY_MAX);
-	enum err e = buf_addf(&out, "{\"status\":\"%s\",\"version\":\"%s\",", word, OLLACACHE_VERSION);
-	e = e ? e : put_states(x, &out);
-	e = e ? e : buf_add(&out, "}\n", 2);
-	if (e) {
-		buf_fini(&out);
-		reply_error(x, e, NULL);
-		return;
-	}
-	admin_reply(x, status, json_type, &out);
-}
-
-static void get_health(struct exchange *x)
-{
-	reply_states(x, 200, "ok");
-}
-
-static void get_ready(struct exchange *x)
-{
-	struct shared *s = x->worker->shared;
-	bool any_up = false;
-
-	for (size_t i = 0; i < hosts_count(s->hosts); i++)
-		any_up |= hosts_up(s->hosts, i);
-	const char *word = atomic_load(&s->draining) ? "draining" : !atomic_load(&s->dictionaries_settled) ? "loading dictionaries"
-	                 : !any_up ? "no upstream is up" : "ready";
-	reply_states(x, strcmp(word, "ready") ? 503 : 200, word);
-}
 
 static const struct endpoint {
 	const char *method, *path;
 	bool anyone;
 	void (*answer)(struct exchange *x);
 } endpoints[] = {
-	{ "GET", "/metrics", true, get_metrics },
-	{ "GET", "/ollacache/stats", true, get_stats },
-	{ "GET", "/ollacache/health", true, get_health },
-	{ "GET", "/ollacache/ready", true, get_ready },
+	{ "GET", "/metrics", true, admin_metrics },
+	{ "GET", "/ollacache/stats", true, admin_stats },
+	{ "GET", "/ollacache/health", true, admin_health },
+	{ "GET", "/ollacache/ready", true, admin_ready },
+	{ "GET", "/ollacache/history", true, admin_history },
+	{ "GET", "/ollacache/", true, admin_page },
+	{ "GET", "/ollacache", true, admin_redirect },
+	{ "GET", "/ollacache/requests", false, admin_requests },
+	{ "GET", "/ollacache/recent", false, admin_recent },
+	{ "GET", "/ollacache/cache", false, admin_cache_list },
+	{ "DELETE", "/ollacache/cache", false, admin_cache_purge },
+	{ "GET", entry_prefix, false, admin_entry_get },
+	{ "DELETE", entry_prefix, false, admin_entry_delete },
+	{ "POST", "/ollacache/explain", false, admin_explain },
 };
+
+static bool is_at(const struct endpoint *e, struct slice path)
+{
+	if (e->path != entry_prefix)
+		return slice_is(path, slice_text(e->path));
+	return path.len >= sizeof entry_prefix - 1 && !memcmp(path.at, entry_prefix, sizeof entry_prefix - 1);
+}
 
 void admin_begin(struct exchange *x)
 {
 	const struct request *r = x->request;
-	bool known = false, head = !strcmp(r->method, "HEAD");
+	const char *method = strcmp(r->method, "HEAD") ? r->method : "GET";
+	char allow[32] = "";
 
 	if (x->config->admin_listen_list.n && !r->is_admin) {
-		reply_error(x, ERR_NOT_FOUND, NULL);
+		admin_error(x, ERR_NOT_FOUND, NULL);
 		return;
 	}
 	for (size_t i = 0; i < sizeof endpoints / sizeof *endpoints; i++) {
 		const struct endpoint *e = &endpoints[i];
-		if (!slice_is(r->path, slice_text(e->path)))
+		if (!is_at(e, r->path))
 			continue;
-		known = true;
-		if (strcmp(r->method, e->method) && !(head && !strcmp(e->method, "GET")))
+		size_t len = strlen(allow);
+		snprintf(allow + len, sizeof allow - len, "%s%s", len ? ", " : "", strcmp(e->method, "GET") ? e->method : "GET, HEAD");
+		if (strcmp(method, e->method) != 0)
 			continue;
 		enum err may = e->anyone ? ERR_OK : admin_may(x);
 		if (may)
-			reply_error(x, may, NULL);
+			admin_error(x, may, NULL);
 		else
 			e->answer(x);
 		return;
 	}
-	reply_error(x, known ? ERR_BAD_METHOD : ERR_NOT_FOUND, NULL);
+	if (*allow)
+		reply_refusal(x, ERR_BAD_METHOD, NULL, (struct header){ "Allow", allow });
+	else
+		admin_error(x, ERR_NOT_FOUND, NULL);
 }

@@ -5,7 +5,7 @@
 #include "proxy/base/log.h"
 #include "proxy/exchange.h"
 
-static const char *const result_name[] = {
+const char *const result_name[] = {
 	[RESULT_EXACT] = "exact", [RESULT_SEMANTIC] = "semantic", [RESULT_JOINED] = "joined", [RESULT_MISS] = "miss",
 	[RESULT_BYPASS] = "bypass", [RESULT_PASS] = "pass",
 };

@@ -15,7 +15,9 @@
 #include "proxy/base/log.h"
 #include "proxy/base/words.h"
 #include "proxy/health.h"
+#include "proxy/history.h"
 #include "proxy/listen.h"
+#include "proxy/recent.h"
 #include "proxy/worker.h"
 
 enum { EXIT_BAD_CONFIG = 1, EXIT_CANNOT_START = 2, LOOK_AGAIN_MS = 100 };
@@ -258,6 +260,7 @@ static int serve(void)
 	shared.started_ms = wall_now();
 	shared.hosts = hosts_new(config->upstream_url_list.at, config->upstream_url_list.n);
 	shared.flights = flights_new();
+	shared.recent = recent_new();
 	budget_init(&shared.buffered, config->server_max_buffered);
 	if (!listen_open(&listening, config, n, why, sizeof why))
 		return fail(why);
@@ -283,6 +286,8 @@ static int serve(void)
 	lexicon_close(atomic_load(&shared.lexicon));
 	hosts_free(shared.hosts);
 	flights_free(shared.flights);
+	history_free(shared.history);
+	recent_free(shared.recent);
 	budget_fini(&shared.buffered);
 	listen_forget(&listening);
 	log_line(LOG_INFO, "main", "stopped");

@@ -22,6 +22,8 @@ struct lexicon;
 struct scoring;
 struct seen;
 struct check;
+struct history;
+struct recent;
 
 struct shared {
 	struct hosts *hosts;
@@ -37,6 +39,8 @@ struct shared {
 	struct worker *worker[WORKERS_MAX];
 	size_t n_workers;
 	int64_t started_ms;
+	struct history *history;             /* worker 0 writes it */
+	struct recent *recent;               /* semantic hits, for the dashboard */
 };
 
 struct worker {

@@ -1,0 +1,92 @@
+/* admin_state.c - metrics, stats, health and readiness: numbers and states that anyone may see. */
+#include "proxy/admin.h"
+
+static const char json_type[] = "application/json; charset=utf-8";
+
+void admin_extra(struct shared *s, struct metrics_extra *extra, struct metrics_upstream *upstreams)
+{
+	struct store_state state = s->store ? s->store->ops->state(s->store) : (struct store_state){ 0 };
+	size_t n = hosts_count(s->hosts);
+
+	*extra = (struct metrics_extra){ .store_up = state.up, .store_entries = state.entries, .store_bytes = state.bytes,
+	                                 .store_errors = atomic_load(&s->store_errors), .upstreams = upstreams, .n_upstreams = n };
+	for (size_t i = 0; i < n; i++)
+		upstreams[i] = (struct metrics_upstream){ hosts_url(s->hosts, i), hosts_up(s->hosts, i) };
+}
+
+static void all_metrics(struct exchange *x, bool prometheus)
+{
+	struct shared *s = x->worker->shared;
+	struct metrics *cells[WORKERS_MAX];
+	struct metrics_upstream upstreams[HOSTS_MAX];
+	struct metrics_extra extra;
+	struct buf out;
+
+	for (size_t i = 0; i < s->n_workers; i++)
+		cells[i] = &s->worker[i]->metrics;
+	admin_extra(s, &extra, upstreams);
+	buf_init(&out, ADMIN_BODY_MAX);
+	enum err e = prometheus ? metrics_prometheus(&out, cells, (int)s->n_workers, &extra)
+	                        : metrics_json(&out, cells, (int)s->n_workers, &extra);
+	if (e) {
+		buf_fini(&out);
+		admin_error(x, e, NULL);
+		return;
+	}
+	admin_reply(x, 200, prometheus ? "text/plain; version=0.0.4; charset=utf-8" : json_type, &out);
+}
+
+void admin_metrics(struct exchange *x) { all_metrics(x, true); }
+void admin_stats(struct exchange *x)   { all_metrics(x, false); }
+
+static enum err put_states(struct exchange *x, struct buf *out)
+{
+	struct shared *s = x->worker->shared;
+	struct metrics_upstream upstreams[HOSTS_MAX];
+	struct metrics_extra extra;
+
+	admin_extra(s, &extra, upstreams);
+	enum err e = buf_addf(out, "\"store\":{\"kind\":\"%s\",\"up\":%s},\"upstreams\":[", s->store ? s->store->ops->name : "off",
+	                      extra.store_up ? "true" : "false");
+	for (size_t i = 0; i < extra.n_upstreams && !e; i++) {
+		e = buf_addf(out, "%s{\"url\":", i ? "," : "");
+		e = e ? e : admin_put_text(out, slice_text(upstreams[i].url), 0);
+		e = e ? e : buf_addf(out, ",\"up\":%s}", upstreams[i].up ? "true" : "false");
+	}
+	return e ? e : buf_add(out, "]", 1);
+}
+
+static void reply_states(struct exchange *x, int status, const char *word)
+{
+	struct shared *s = x->worker->shared;
+	struct buf out;
+
+	buf_init(&out, ADMIN_BODY_MAX);
+	enum err e = buf_addf(&out, "{\"status\":\"%s\",\"version\":\"%s\",\"uptime_s\":%lld,\"workers\":%zu,", word, OLLACACHE_VERSION,
+	                      (long long)(wall_now() - s->started_ms) / 1000, s->n_workers);
+	e = e ? e : put_states(x, &out);
+	e = e ? e : buf_add(&out, "}\n", 2);
+	if (e) {
+		buf_fini(&out);
+		admin_error(x, e, NULL);
+		return;
+	}
+	admin_reply(x, status, json_type, &out);
+}
+
+void admin_health(struct exchange *x)
+{
+	reply_states(x, 200, "ok");
+}
+
+void admin_ready(struct exchange *x)
+{
+	struct shared *s = x->worker->shared;
+	bool any_up = false;
+
+	for (size_t i = 0; i < hosts_count(s->hosts); i++)
+		any_up |= hosts_up(s->hosts, i);
+	const char *word = atomic_load(&s->draining) ? "draining" : !atomic_load(&s->dictionaries_settled) ? "loading dictionaries"
+	                 : !any_up ? "no upstream is up" : "ready";
+	reply_states(x, strcmp(word, "ready") ? 503 : 200, word);
+}
