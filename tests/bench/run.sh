@@ -58,6 +58,8 @@ on_proxy=(taskset -c "$proxy_core")            # arrays, not functions: $! must 
 on_load=(taskset -c "$load_core")
 
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/ollabench.XXXXXX")
+cp "$program" "$tmp/ollacache"        # a build meanwhile changes nothing here
+program=$tmp/ollacache
 shm=$tmp
 [ -d /dev/shm ] && shm=$(mktemp -d /dev/shm/ollabench.XXXXXX)
 results=$tmp/results
@@ -260,8 +262,8 @@ measure() {
 part_hits() {
 	local c r
 	start_redis
-	start_ours ours $ours_port
-	start_ours redis_ours $ours_redis_port --cache.store=redis --redis.url=redis://127.0.0.1:$redis_port/0
+	start_ours ours $ours_port || return 1
+	start_ours redis_ours $ours_redis_port --cache.store=redis --redis.url=redis://127.0.0.1:$redis_port/0 || return 1
 	for c in 1 16 64 256; do
 		for r in $(round_list); do
 			hits_round hits "$c" "$r" "$c" 0
@@ -294,7 +296,7 @@ start_bare() {
 
 part_shapes() {
 	local r s
-	start_ours ours $ours_port
+	start_ours ours $ours_port || return 1
 	for r in $(round_list); do
 		measure shapes same nginx "$r" hits --conns=64 --seconds=$seconds --target=127.0.0.1:$nginx_cache_port --pid="$nginx_pid"
 		for s in same respaced reordered; do
@@ -307,7 +309,7 @@ part_shapes() {
 part_ttfb() {
 	local r n=400
 	[ "$quick" = 1 ] && n=100
-	start_ours ours $ours_port
+	start_ours ours $ours_port || return 1
 	for r in $(round_list $((rounds * 2))); do
 		measure ttfb one direct "$r" ttfb --count=$n --chunks=3 --gap=1000 --target=127.0.0.1:$up_port
 		measure ttfb one nginx "$r" ttfb --count=$n --chunks=3 --gap=1000 --target=127.0.0.1:$nginx_port
@@ -324,7 +326,7 @@ streams_round() { # CASE ROUND COUNT CHUNKS GAP_US
 	measure streams "$1" direct "$2" streams "${with[@]}" --target=127.0.0.1:$up_port
 	start_nginx_again
 	measure streams "$1" nginx "$2" streams "${with[@]}" --target=127.0.0.1:$nginx_port --pid="$nginx_pid"
-	start_ours ours $ours_port
+	start_ours ours $ours_port || return 1
 	measure streams "$1" ours "$2" streams "${with[@]}" --target=127.0.0.1:$ours_port --pid="$ours_pid"
 	stop_pid "$ours_pid"
 	stop_pid "$haproxy_pid"
@@ -351,16 +353,16 @@ part_idle() {
 	for r in $(round_list 2); do
 		start_nginx_again
 		measure idle connections nginx "$r" idle --count=$n --target=127.0.0.1:$nginx_cache_port --pid="$nginx_pid"
-		start_ours ours $ours_port
+		start_ours ours $ours_port || return 1
 		measure idle connections ours "$r" idle --count=$n --target=127.0.0.1:$ours_port --pid="$ours_pid"
 		stop_pid "$ours_pid"
 		# one byte of text a line: the answer kept is small, what could pile up is the rest
 		start_nginx_again
 		measure idle stalled-chat nginx "$r" stalled --count=40 --chunks=80000 --size=1 --target=127.0.0.1:$nginx_port --pid="$nginx_pid"
-		start_ours ours $ours_port
+		start_ours ours $ours_port || return 1
 		measure idle stalled-chat ours "$r" stalled --count=40 --chunks=80000 --size=1 --target=127.0.0.1:$ours_port --pid="$ours_pid"
 		stop_pid "$ours_pid"
-		start_ours ours $ours_port
+		start_ours ours $ours_port || return 1
 		measure idle stalled-pass ours "$r" stalled --shape=pass --count=20 --chunks=300000 --size=1 --target=127.0.0.1:$ours_port --pid="$ours_pid"
 		stop_pid "$ours_pid"
 	done
@@ -370,7 +372,7 @@ part_idle() {
 part_cancel() {
 	local r n=200
 	[ "$quick" = 1 ] && n=50
-	start_ours ours $ours_port
+	start_ours ours $ours_port || return 1
 	for r in $(round_list 3); do
 		measure cancel one direct "$r" cancel --count=$n --target=127.0.0.1:$up_port
 		measure cancel one nginx "$r" cancel --count=$n --target=127.0.0.1:$nginx_port
@@ -391,7 +393,7 @@ part_lookup() {
 part_semantic() {
 	local r
 	for r in $(round_list 2); do
-		start_ours "semantic$r" $ours_port --semantic.enabled=on
+		start_ours "semantic$r" $ours_port --semantic.enabled=on || return 1
 		local pid=semantic${r}_pid
 		measure semantic 1000 ours "$r" semantic --bodies=1000 --count=500 --chunks=8 --target=127.0.0.1:$ours_port
 		stop_pid "${!pid}"
@@ -401,7 +403,7 @@ part_semantic() {
 part_complex() {
 	local r n=3 gap=100000
 	[ "$quick" = 1 ] && n=1
-	start_ours ours $ours_port
+	start_ours ours $ours_port || return 1
 	for r in $(round_list 2); do
 		measure complex N=3 ours "$r" complex --candidates=3 --count=$n --chunks=10 --gap=$gap --target=127.0.0.1:$ours_port
 	done
@@ -414,7 +416,7 @@ part_start() {
 	for mib in $sizes; do
 		name=full$mib
 		# 16 KB an answer and a quarter more of them than fit: the cache is full and has evicted
-		start_ours "$name" $ours_port --cache.max_size="${mib}MiB"
+		start_ours "$name" $ours_port --cache.max_size="${mib}MiB" || return 1
 		pid=${name}_pid
 		measure start "$mib" ours 1 fill --conns=64 --chunks=4 --size=4000 --count=$((mib * 80)) \
 			--target=127.0.0.1:$ours_port
@@ -425,11 +427,11 @@ part_start() {
 			note "start $mib ours 1 $key $(sed -n "s/.*\"$key\" *: *\([0-9]*\).*/\1/p" "$tmp/stats.json" | head -1 | grep . || echo 0)"
 		done
 		for r in $(round_list 3); do
-			start_ours "$name" $ours_port --cache.max_size="${mib}MiB" --semantic.enabled=on
+			start_ours "$name" $ours_port --cache.max_size="${mib}MiB" --semantic.enabled=on || return 1
 			ready=${name}_ready
 			note "start $mib ours $r ready_semantic_ms ${!ready}"
 			stop_pid "${!pid}"
-			start_ours "$name" $ours_port --cache.max_size="${mib}MiB"
+			start_ours "$name" $ours_port --cache.max_size="${mib}MiB" || return 1
 			note "start $mib ours $r ready_ms ${!ready}"
 			stop_pid "${!pid}"
 		done
