@@ -31,7 +31,7 @@ else
 	result=$?
 fi
 
-scoring=$(dirname "$data")/scoring
+scoring=${data%/*}/scoring
 if [ -x tests/quality/run_scoring.sh ]; then
 	echo
 	tests/quality/run_scoring.sh "$scoring" || result=1
