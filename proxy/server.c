@@ -30,8 +30,9 @@ static void run_daemon(struct server *s, unsigned i)
 	for (int n = 0; n < RUNS_A_TURN; n++) {
 		MHD_run(s->daemon[i]);
 		if (MHD_get_timeout(s->daemon[i], &wait) != MHD_YES || wait > 0)
-			break;
+			return;
 	}
+	server_kick(s, i);                   /* it has more to do: once the others have had their turn */
 }
 
 /* Everything this turn has asked for: daemons to run, bytes to send, owners to tell. Callbacks may ask for more. */
@@ -46,6 +47,8 @@ void server_turn(struct server *s)
 		server_flush_all(s);
 		server_tell_all(s);
 	}
+	if (s->dirty || s->to_flush || s->to_tell)
+		server_clock_soon(s);        /* no socket will tell of it: MHD's are edge-triggered */
 }
 
 static void on_daemon_ready(uv_poll_t *poll, int status, int events)
@@ -444,6 +447,8 @@ struct server *server_new(const struct server_options *o)
 		poll_start(s, &s->poll[i], MHD_get_daemon_info(s->daemon[i], MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd, on_daemon_ready);
 	}
 	poll_start(s, &s->watch_poll, s->watch_fd, on_watched);
+	uv_idle_init(&o->loop->uv, &s->more);
+	s->more.data = s;
 	server_clock_init(s);
 	return s;
 }
@@ -509,7 +514,8 @@ void server_free(struct server *s)
 			close(s->lingering[i]);
 	uv_poll_stop(&s->watch_poll);
 	close(s->watch_fd);
-	s->closing = SERVER_DAEMONS + 2;
+	s->closing = SERVER_DAEMONS + 3;
+	uv_close((uv_handle_t *)&s->more, on_closed);
 	for (unsigned i = 0; i < SERVER_DAEMONS; i++)
 		uv_close((uv_handle_t *)&s->poll[i], on_closed);
 	uv_close((uv_handle_t *)&s->watch_poll, on_closed);

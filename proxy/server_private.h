@@ -80,6 +80,7 @@ struct server {
 	uv_poll_t poll[SERVER_DAEMONS];
 	int watch_fd;                        /* epoll set of the sockets of sleeping connections */
 	uv_poll_t watch_poll;
+	uv_idle_t more;                      /* runs while a turn has left work for the next */
 	uv_timer_t clock;
 	int64_t clock_due;                   /* 0: not running */
 	struct conn_list list[CONN_STATES];
@@ -117,6 +118,7 @@ void request_finish(struct request_private *r, bool sent);
 void server_clock_init(struct server *s);
 void server_clock_fini(struct server *s, uv_close_cb closed);
 void server_clock_linger(struct server *s);
+void server_clock_soon(struct server *s);        /* another server_turn() without waiting for anything */
 void server_clock_rest(struct server *s);
 void server_clock_close_idle(struct server *s);
 void server_clock_abort_all(struct server *s);
