@@ -145,6 +145,11 @@ void server_clock_linger(struct server *s)
 	due_by(s, s->linger_until);
 }
 
+void server_clock_soon(struct server *s)
+{
+	due_by(s, loop_now(s->o.loop));
+}
+
 void server_clock_rest(struct server *s)
 {
 	s->resting = true;
