@@ -137,6 +137,8 @@ void fetch_land(struct exchange *x, int status)
 	bool stored = false;
 
 	flight_finish(f, ERR_OK);
+	if (!flight_landed(f))
+		why = TOO_LARGE;                 /* past its limit a flight keeps only what its readers still need */
 	if (!policy_refreshes(x->bypass) || !x->keyed)
 		why = why == STORABLE ? bypass_reason(x->bypass) : why;
 	if (why == STORABLE && x->worker->link)
@@ -330,7 +332,8 @@ static void reply_as_it_came(struct exchange *x, const struct flight_head *head)
 	struct buf shrunk = *w;
 	*w = (struct buf){ .limit = w->limit };
 	char *body = buf_take(&shrunk, &len);
-	reply_whole(x, head->status, head->content_type, body, len, false);
+	bool chunked = !transfer_header(x->fetch.transfer, "Content-Length").at;
+	reply_whole(x, head->status, head->content_type, body, len, chunked);
 }
 
 static bool renamed(const struct exchange *x)
@@ -428,7 +431,7 @@ static const struct transfer_ops fetch_ops = { .on_head = on_head, .on_bytes = o
 
 /* ---- start ---- */
 
-struct picked { struct header *h; size_t n; struct arena *arena; };
+struct picked { struct header *h; size_t n; struct arena *arena; struct slice connection; };
 
 /* A generation's request goes upstream with the client's headers, but for those that are ours, about this connection,
  * or would change how the reply is coded. */
@@ -447,6 +450,10 @@ static void pick_header(void *arg, const char *name, struct slice value)
 	for (size_t i = 0; i < sizeof kept_back / sizeof *kept_back; i++)
 		if (slice_is_nocase(slice_text(name), slice_text(kept_back[i])))
 			return;
+	/* RFC 9110, 7.6.1: about this connection only, as its client says */
+	for (struct slice rest = p->connection, item; slice_next(&rest, ',', &item);)
+		if (slice_is_nocase(slice_trim(item), slice_text(name)))
+			return;
 	char *n = arena_text(p->arena, slice_text(name)), *v = arena_text(p->arena, value);
 	if (n && v)
 		p->h[p->n++] = (struct header){ n, v };
@@ -455,7 +462,8 @@ static void pick_header(void *arg, const char *name, struct slice value)
 /* While the client is still there: the leader may have to go on without it. */
 enum err fetch_prepare(struct exchange *x)
 {
-	struct picked p = { arena_alloc(&x->arena, HEADERS_MOST * sizeof *p.h), 0, &x->arena };
+	struct picked p = { arena_alloc(&x->arena, HEADERS_MOST * sizeof *p.h), 0, &x->arena,
+	                    slice_text(request_header(x->request, "Connection")) };
 	char *target = arena_text(&x->arena, x->request->target);
 	const struct config *c = x->config;
 

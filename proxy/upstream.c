@@ -306,6 +306,7 @@ static size_t on_curl_header(char *line, size_t size, size_t n, void *arg)
 	if (status >= 500)
 		count(t, &t->u->metrics->upstream_errors);
 	hosts_set_up(t->u->hosts, (size_t)t->pub.host, true);
+	alarm_set(t->u->alarms, &t->alarm, t->rq.idle_ms, on_alarm);
 	t->ops->on_head(&t->pub, (int)status);
 	return t->over ? 0 : s.len;
 }
