@@ -52,6 +52,7 @@ struct request_private {
 	bool in_flush, in_tell, high;        /* high: more than OUT_LOW was queued, the owner waits for writable() */
 	struct MHD_Response *later;          /* waits for the body to be read to its end */
 	int later_status;
+	struct slice authority;              /* of a target in absolute form: has to be what Host says */
 	struct buf out;                      /* framed bytes from out_at on */
 	size_t out_at;
 	struct request_private *flush_next, *tell_next;
