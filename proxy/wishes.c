@@ -8,7 +8,14 @@ enum { SECONDS_MOST = 1 << 30, COMPLEX_MOST = 1000000 };
 
 static bool bad(char *text, size_t len, const char *header, const char *value, const char *wanted)
 {
-	snprintf(text, len, "header %s: '%.60s' is not %s", header, value, wanted);
+	char shown[61];
+	size_t n = 0;
+
+	/* it goes into JSON: bytes that may not be text, or half a letter, do not */
+	for (; value[n] && n < sizeof shown - 1; n++)
+		shown[n] = value[n] >= ' ' && value[n] < 0x7f ? value[n] : '?';
+	shown[n] = '\0';
+	snprintf(text, len, "header %s: '%s' is not %s", header, shown, wanted);
 	return false;
 }
 
@@ -72,16 +79,44 @@ static bool read_complex(struct exchange *x, char *text, size_t len)
 	return true;
 }
 
-static struct slice tenant(const struct exchange *x)
+struct joined { struct slice name; struct arena *arena; struct slice text; size_t n; bool failed; };
+
+static void join(void *arg, const char *name, struct slice value)
+{
+	struct joined *j = arg;
+
+	if (!slice_is_nocase(slice_text(name), j->name))
+		return;
+	if (j->n++ == 0) {
+		j->text = value;
+		return;
+	}
+	/* a NUL between two, which no single value can hold */
+	char *both = arena_alloc(j->arena, j->text.len + value.len + 1);
+	if (!both) {
+		j->failed = true;
+		return;
+	}
+	memcpy(both, j->text.at, j->text.len);
+	both[j->text.len] = '\0';
+	memcpy(both + j->text.len + 1, value.at, value.len);
+	j->text = slice_of(both, j->text.len + value.len + 1);
+}
+
+/* Who asks. Whoever stands behind us may go by the first or by the last of two such headers: so all of them count. */
+static bool read_tenant(struct exchange *x)
 {
 	const struct config *c = x->config;
+	struct joined j = { .arena = &x->arena };
 
 	switch (c->cache_scope_kind) {
-	case CONFIG_SCOPE_AUTHORIZATION: return slice_text(request_header(x->request, "Authorization"));
-	case CONFIG_SCOPE_HEADER:        return slice_text(request_header(x->request, c->cache_scope_header));
-	case CONFIG_SCOPE_SHARED:        break;
+	case CONFIG_SCOPE_AUTHORIZATION: j.name = SLICE("Authorization"); break;
+	case CONFIG_SCOPE_HEADER:        j.name = slice_text(c->cache_scope_header); break;
+	case CONFIG_SCOPE_SHARED:        return true;
 	}
-	return (struct slice){ 0 };
+	request_each_header(x->request, join, &j);
+	x->wishes.tenant = j.text;
+	return !j.failed;
 }
 
 bool wishes_read(struct exchange *x, char *text, size_t len)
@@ -121,6 +156,9 @@ bool wishes_read(struct exchange *x, char *text, size_t len)
 			return bad(text, len, "X-Complex-Explain", value, "0 or 1");
 		w->explain = *value == '1';
 	}
-	w->tenant = tenant(x);
+	if (!read_tenant(x)) {
+		snprintf(text, len, "too many headers that say who asks");
+		return false;
+	}
 	return read_complex(x, text, len);
 }
