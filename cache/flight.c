@@ -102,6 +102,27 @@ static void reader_link(struct flight *f, struct flight_reader *r)
 	f->readers = r;
 }
 
+/* With the table's lock held. */
+static void unlist(struct flight *f)
+{
+	if (!f->listed)
+		return;
+	struct flight **at = bucket_of(f->table, f->key);
+	while (*at != f)
+		at = &(*at)->next;
+	*at = f->next;
+	f->listed = false;
+	f->table->n--;
+}
+
+static bool is_over(struct flight *f)
+{
+	pthread_mutex_lock(&f->lock);
+	bool over = f->over;
+	pthread_mutex_unlock(&f->lock);
+	return over;
+}
+
 struct flight *flight_join(struct flights *fs, const uint8_t key[KEY_BYTES], size_t limit, struct flight_reader *r, bool *leads)
 {
 	struct flight *f = NULL;
@@ -110,6 +131,10 @@ struct flight *flight_join(struct flights *fs, const uint8_t key[KEY_BYTES], siz
 	if (key)
 		for (f = *bucket_of(fs, key); f && memcmp(f->key, key, KEY_BYTES) != 0; f = f->next)
 			;
+	if (f && is_over(f)) {
+		unlist(f);                   /* its front is gone: its leader is just about to unlist it */
+		f = NULL;
+	}
 	*leads = !f;
 	if (!f && (f = flight_new(fs, limit)) && key) {
 		struct flight **bucket = bucket_of(fs, key);
@@ -137,19 +162,6 @@ void flight_hold(struct flight *f)
 	pthread_mutex_unlock(&f->table->lock);
 }
 
-/* With the table's lock held. */
-static void unlist(struct flight *f)
-{
-	if (!f->listed)
-		return;
-	struct flight **at = bucket_of(f->table, f->key);
-	while (*at != f)
-		at = &(*at)->next;
-	*at = f->next;
-	f->listed = false;
-	f->table->n--;
-}
-
 void flight_unlist(struct flight *f)
 {
 	pthread_mutex_lock(&f->table->lock);
@@ -169,8 +181,10 @@ static void trim(struct flight *f)
 			slowest = r;
 		}
 	size_t cut = (size_t)(least - f->base);
-	if (cut < FLIGHT_WINDOW / 4 && slowest)
+	if (slowest && cut + slowest->in < FLIGHT_WINDOW / 4)
 		return;                      /* moving bytes costs: only in large steps */
+	if (cut == 0)
+		return;
 	buf_cut(&f->answer.pieces, cut);
 	f->base += cut;
 	f->answer.last = f->answer.last >= cut ? f->answer.last - cut : SIZE_MAX;
@@ -284,14 +298,15 @@ struct answer *flight_open(struct flight *f)
 
 size_t flight_shut(struct flight *f)
 {
-	bool passed = !f->over && f->answer.pieces.len > f->limit;
+	/* one that is whole by now is read as it is: its last line is bounded, and cutting would leave some without it */
+	bool passed = !f->over && !f->answer.whole && f->answer.pieces.len > f->limit;
 	size_t behind = 0;
 
 	if (passed)
 		f->over = true;
 	if (f->over) {
-		trim_inside(f);
 		trim(f);
+		trim_inside(f);              /* after it: what it looks into must be the first piece */
 		behind = f->answer.pieces.len;
 	}
 	wake_all(f);
