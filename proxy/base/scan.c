@@ -8,6 +8,23 @@ static const char *skip_space(const char *p, const char *end)
 	return p;
 }
 
+static bool is_hex(char c)
+{
+	return (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'f');
+}
+
+/* p is at the backslash; returns the escape's last byte, or NULL. */
+static const char *skip_escape(const char *p, const char *end)
+{
+	if (end - p < 2)
+		return NULL;
+	if (p[1] != 'u')
+		return memchr("\"\\/bfnrt", p[1], 8) ? p + 1 : NULL;
+	if (end - p < 6 || !is_hex(p[2]) || !is_hex(p[3]) || !is_hex(p[4]) || !is_hex(p[5]))
+		return NULL;
+	return p + 5;
+}
+
 /* p is at the opening quote; returns past the closing one, or NULL. */
 static const char *skip_text(const char *p, const char *end)
 {
@@ -16,7 +33,7 @@ static const char *skip_text(const char *p, const char *end)
 			return p + 1;
 		if ((unsigned char)*p < 0x20)
 			return NULL;
-		if (*p == '\\' && ++p >= end)
+		if (*p == '\\' && !(p = skip_escape(p, end)))
 			return NULL;
 	}
 	return NULL;
@@ -172,9 +189,11 @@ size_t scan_text_cut(struct slice t, size_t most)
 			while (at + step < t.len && ((unsigned char)t.at[at + step] & 0xC0) == 0x80)
 				step++;
 		}
+		if (step > t.len - at)
+			step = t.len - at;         /* an escape that is none */
 		if (at + step > most)
-			break;
+			return at ? at : step;     /* one character longer than `most`: better long than stuck */
 		at += step;
 	}
-	return at ? at : t.len;            /* one character longer than `most`: better long than stuck */
+	return at;
 }

@@ -38,7 +38,8 @@ static inline bool scan_is_true(struct slice v)   { return slice_is(v, SLICE("tr
 /* Without its quotes, brackets or braces, and the space inside them. */
 struct slice scan_inside(struct slice value);
 
-/* The longest front of the inside of a JSON string, at most `most` bytes, that cuts no character or escape in two. */
+/* The longest front of the inside of a JSON string, at most `most` bytes, that cuts no character or escape in two; one whole
+ * character where even that is longer. */
 size_t scan_text_cut(struct slice json_text, size_t most);
 
 #endif
