@@ -135,9 +135,11 @@ static void put_real(struct canon *c, double d)
 {
 	char text[40];
 
-	/* a whole number is written like the integer it equals, so that 0 and 0.0 are one */
-	int len = d == floor(d) && fabs(d) < 0x1p63 ? snprintf(text, sizeof text, "%lld", (long long)d)
-	                                            : snprintf(text, sizeof text, "%.17g", d);
+	/* a whole number is written like the integer it equals, so that 0 and 0.0 are one; past 2^53, where a double may stand
+	 * for several integers, like none */
+	bool whole = d == floor(d), sure = fabs(d) < 0x1p53;
+	int len = whole && sure ? snprintf(text, sizeof text, "%lld", (long long)d)
+	                        : snprintf(text, sizeof text, whole ? "%.17e" : "%.17g", d);
 	put(c, text, (size_t)len);
 }
 
@@ -398,7 +400,8 @@ static void read_options(const json_t *options, struct ask *ask)
 	ask->top_p_set = json_is_number(json_object_get(options, "top_p"));
 	ask->deterministic = ask->seed_set || (ask->temperature_set && json_number_value(temperature) == 0);
 	ask->length_set = json_is_number(num_predict);
-	ask->num_predict = ask->length_set ? (int64_t)json_number_value(num_predict) : 0;
+	double most = ask->length_set ? json_number_value(num_predict) : 0;
+	ask->num_predict = most > INT32_MAX ? INT32_MAX : most < -INT32_MAX ? -INT32_MAX : (int64_t)most;
 }
 
 static const char *make_canonical(json_t *root, const json_t *question, size_t body_len, struct arena *arena, struct ask *ask)
@@ -491,7 +494,7 @@ static enum err put_options(const struct variant *v, struct slice options, struc
 	enum err e = buf_add(out, "{", 1);
 
 	if (scan_is_object(options)) {
-		for (scan_init(&s, options); !e && scan_next(&s, &name, &value); first = false) {
+		for (scan_init(&s, options); !e && scan_next(&s, &name, &value); ) {
 			if ((v->has_temperature && slice_is(name, SLICE("temperature"))) ||
 			    (v->has_top_p && slice_is(name, SLICE("top_p"))) ||
 			    (v->has_seed && slice_is(name, SLICE("seed"))) ||
@@ -499,7 +502,10 @@ static enum err put_options(const struct variant *v, struct slice options, struc
 				continue;
 			e = buf_addf(out, "%s\"%.*s\":", first ? "" : ",", (int)name.len, name.at);
 			e = e ? e : buf_put(out, value);
+			first = false;
 		}
+		if (!e && s.bad)
+			e = ERR_BAD_JSON;
 	}
 	if (!e && v->has_temperature)
 		e = put_option(out, &first, "temperature", v->temperature);
@@ -527,6 +533,8 @@ static enum err vary(const struct ask *ask, const struct variant *v, struct buf 
 			e = e ? e : buf_add(out, ",", 1);
 		}
 	}
+	if (!e && s.bad)
+		e = ERR_BAD_JSON;                /* nested deeper than is looked into: half of it would be another question */
 	e = e ? e : buf_put(out, SLICE("\"stream\":false,\"options\":"));
 	e = e ? e : put_options(v, options, out);
 	return e ? e : buf_add(out, "}", 1);
