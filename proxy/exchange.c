@@ -423,6 +423,10 @@ static void step_parse(struct exchange *x)
 	set_style(x, x->ask.model, x->family);
 	x->wishes.space = arena_slice(&x->arena, x->wishes.space);
 	x->wishes.tenant = arena_slice(&x->arena, x->wishes.tenant);
+	if (x->arena.full) {
+		reply_error(x, ERR_NO_MEMORY, NULL);     /* without its tenant a request would be keyed as anybody's */
+		return;
+	}
 	if (!exchange_candidates(x, why, sizeof why)) {
 		reply_error(x, ERR_BAD_HEADER, why);
 		return;
@@ -707,7 +711,7 @@ static bool fly_entry(struct exchange *x, enum flight_origin origin)
 		recent_add(x->worker->shared->recent, x->get.key, x->similarity, x->ask.question, m.question, x->ask.model_full);
 	struct answer *a = flight_open(x->lead_flight);
 	enum err e = buf_put(&a->pieces, pieces);
-	a->whole = true;
+	a->whole = !e;
 	a->has_model = m.has_model;
 	a->eval_count = m.eval_count;
 	a->eval_ns = m.eval_ns;
@@ -868,6 +872,13 @@ static void saved_by(struct exchange *x)
 		reply_saved(x, a->eval_count, a->eval_ns + a->prompt_eval_ns);
 }
 
+/* Of an answer too large to share each gets one of its own. */
+static void restart_alone(struct exchange *x)
+{
+	x->bypass = BYPASS_TOO_LARGE;
+	exchange_restart(x);
+}
+
 /* The flight failed. What the upstream itself said goes to everyone as it came; else our own words. */
 static void pump_failed(struct exchange *x, enum err e)
 {
@@ -875,6 +886,10 @@ static void pump_failed(struct exchange *x, enum err e)
 	struct flight_head head = flight_get_head(x->flight);
 	bool passed = e == ERR_PASSED;
 
+	if (!x->head_sent && !x->led && e == ERR_TOO_LARGE) {
+		restart_alone(x);
+		return;
+	}
 	if (!x->head_sent && !passed && !x->led && !x->restarted && e != ERR_NOT_CACHED) {
 		exchange_restart(x);
 		return;
@@ -994,11 +1009,14 @@ void exchange_pump(struct exchange *x)
 			pump_failed(x, why);
 		break;
 	case FLIGHT_OVER:
-		/* this answer will not be kept whole: one of its own, passed through */
-		if (!x->led && !request_replied(x->request)) {
-			x->bypass = BYPASS_TOO_LARGE;
-			exchange_restart(x);
-		}
+		/* this answer will not be kept whole: one of its own, passed through. Who leads had asked for one object and is
+		 * sent a stream of them */
+		if (request_replied(x->request))
+			break;
+		if (x->led)
+			reply_error(x, ERR_UPSTREAM_BABBLE, NULL);
+		else
+			restart_alone(x);
 		break;
 	case FLIGHT_MORE:
 	case FLIGHT_WAIT:
@@ -1048,6 +1066,8 @@ static void on_gone(struct request *r, enum err why)
 	exchange_hold(x);
 	stop_waiting(x);
 	leave_flight(x);
+	if (x->lead_flight)
+		post_room(x);                    /* an upstream that waited for this client waits for nobody now */
 	exchange_drop(x);
 }
 
@@ -1066,6 +1086,8 @@ static void on_done(struct request *r, bool sent)
 	exchange_account(x, sent);
 	x->request = NULL;
 	r->owner = NULL;
+	if (x->lead_flight)
+		post_room(x);
 	exchange_drop(x);
 	exchange_drop(x);
 }

@@ -11,7 +11,7 @@
 #include "proxy/route.h"
 #include "proxy/virtual.h"
 
-enum { PASS_WINDOW = 256 << 10, PASS_HEADERS_MAX = 200, PASS_VALUE_MAX = 16 << 10 };
+enum { PASS_WINDOW = 256 << 10, PASS_HEADERS_MAX = 200, PASS_ARENA = 1 << 20 };
 
 struct pass {
 	struct transfer *transfer;
@@ -240,7 +240,7 @@ size_t pass_body(struct exchange *x, struct slice bytes)
 {
 	struct pass *p = x->pass;
 
-	if (p->up_whole || !p->transfer)
+	if (!p || p->up_whole || !p->transfer)
 		return bytes.len;                /* nobody wants it any more */
 	if (p->up.len - p->up_at >= PASS_WINDOW) {
 		p->up_paused = true;
@@ -267,6 +267,8 @@ void pass_body_whole(struct exchange *x)
 {
 	struct pass *p = x->pass;
 
+	if (!p)
+		return;                          /* it could not begin, and the client was told */
 	p->up_whole = true;
 	if (p->transfer && p->waits) {
 		p->waits = false;
@@ -280,13 +282,16 @@ void pass_begin(struct exchange *x)
 {
 	const struct config *c = x->config;
 	struct request *r = x->request;
+
+	/* also of a body whose parsing has filled its room: passing it on needs a little, and not of that */
+	x->arena.limit += PASS_ARENA;
+	x->arena.full = false;
 	struct pass *p = arena_alloc(&x->arena, sizeof *p);
 	struct header *h = arena_alloc(&x->arena, PASS_HEADERS_MAX * sizeof *h);
 	char *target = arena_text(&x->arena, r->target);
 	struct forwarding f = { .x = x, .h = h, .connection = slice_text(request_header(r, "Connection")) };
 
 	exchange_step(x, STEP_PASS);
-	x->arena.limit += 64 * PASS_VALUE_MAX;
 	if (!p || !h || !target) {
 		reply_error(x, ERR_NO_MEMORY, NULL);
 		return;
