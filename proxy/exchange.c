@@ -16,6 +16,7 @@
 
 enum {
 	EXCHANGE_MAGIC = 0x45786368,
+	SPARE_EXCHANGES = 256,
 	BODY_STEP = 256 << 10,           /* by which a chunked body's share of the budget grows */
 };
 
@@ -38,6 +39,23 @@ void exchange_hold(struct exchange *x)
 {
 	check(x);
 	x->refs++;
+}
+
+/* A few are kept: an exchange is too large for malloc's quick lists. Under a sanitizer none is, so that it sees each. */
+static void exchange_free(struct worker *w, struct exchange *x)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	free(x);
+	(void)w;
+#else
+	if (w->n_spare >= SPARE_EXCHANGES) {
+		free(x);
+		return;
+	}
+	x->next = w->spare;
+	w->spare = x;
+	w->n_spare++;
+#endif
 }
 
 static void bury(struct burial *b)
@@ -64,7 +82,16 @@ static void bury(struct burial *b)
 	arena_fini(&x->arena);
 	config_drop(x->config);
 	x->magic = 0;
-	free(x);
+	exchange_free(w, x);
+}
+
+void exchanges_forget(struct worker *w)
+{
+	while (w->spare) {
+		struct exchange *x = w->spare;
+		w->spare = x->next;
+		free(x);
+	}
 }
 
 void exchange_drop(struct exchange *x)
@@ -126,10 +153,20 @@ static void post_room(void *arg)  { struct exchange *x = arg; loop_post(&x->work
 
 static struct exchange *exchange_new(struct request *r, struct worker *w)
 {
-	struct exchange *x = calloc(1, sizeof *x);
+	struct exchange *x = w->spare;
 
-	if (!x)
+	if (x) {
+		w->spare = x->next;
+		w->n_spare--;
+	} else if (!(x = malloc(sizeof *x))) {
 		return NULL;
+	}
+	memset(x, 0, offsetof(struct exchange, get));
+	x->get.entry = x->get.proposed = (struct buf){ 0 };
+	x->get.query = NULL;
+	x->get.n_proposals = 0;
+	x->get.link_private = NULL;
+	x->note[0] = x->status_text[0] = '\0';
 	x->magic = EXCHANGE_MAGIC;
 	x->refs = 1;
 	x->worker = w;
@@ -589,7 +626,8 @@ static bool short_way(struct exchange *x)
 		return false;
 	exchange_step(x, STEP_LOOKUP);
 	x->style.family = (enum family)line->family;
-	x->style.model = arena_slice(&x->arena, slice_of(line->model, line->model_len));
+	memcpy(x->model_room, line->model, line->model_len);
+	x->style.model = slice_of(x->model_room, line->model_len);
 	x->ask.stream = line->stream;
 	x->ask.family = (enum family)line->family;
 	get_exact(x, line->key);
@@ -902,7 +940,7 @@ static void pump_failed(struct exchange *x, enum err e)
 		return;
 	}
 	if (!x->head_sent && !passed) {
-		reply_error(x, e, *x->error_text ? x->error_text : NULL);
+		reply_error(x, e, NULL);
 		return;
 	}
 	if (!x->head_sent && !x->ask.stream) {

@@ -18,6 +18,7 @@
 #include "proxy/dialect.h"
 #include "proxy/ndjson.h"
 #include "proxy/origin.h"
+#include "proxy/seen.h"
 #include "proxy/worker.h"
 
 /* What a store may hold of one answer: its pieces, and the entry's head before them. */
@@ -98,7 +99,6 @@ struct exchange {
 	host_set hosts;
 	uint8_t key[KEY_BYTES];
 	bool keyed;
-	struct store_get get;
 	bool getting;
 	int64_t get_began_us;
 	struct semantic *near;                   /* the semantic side; NULL: not tried */
@@ -120,8 +120,6 @@ struct exchange {
 	int status;
 	int64_t stored_ms, expires_ms;       /* of the answer served; 0: it is new */
 	double similarity;
-	char status_text[STATUS_TEXT_MAX];   /* Cache-Status */
-	char note[FLIGHT_NOTE_MAX];          /* X-Candidates */
 	struct buf explained;                /* X-Complex-Explain, NUL-ended */
 	bool streamed;                       /* the answer went out as a stream, though all at once */
 	struct buf lines_out;                /* scratch for lines, given back after each use */
@@ -129,11 +127,17 @@ struct exchange {
 	struct own *own;                     /* an endpoint of ours at work: admin.h; NULL: none */
 	struct alarm heartbeat;
 	const char *end;                     /* for the log: how it ended, "" when well */
-	char error_text[256];
+
+	/* large and set before they are read: not zeroed for every request */
+	struct store_get get;
+	char status_text[STATUS_TEXT_MAX];   /* Cache-Status */
+	char note[FLIGHT_NOTE_MAX];          /* X-Candidates; "" */
+	char model_room[SEEN_MODEL_MAX];     /* of a request that needed no parsing */
 };
 
 extern const struct request_ops exchange_ops;
 
+void exchanges_forget(struct worker *w);     /* frees what was kept to be used again */
 void exchange_hold(struct exchange *x);
 void exchange_drop(struct exchange *x);
 void exchange_step(struct exchange *x, enum step step);      /* enters a step; only names and times it */

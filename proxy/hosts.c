@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <jansson.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "proxy/dialect.h"
@@ -27,6 +28,7 @@ struct hosts {
 	unsigned doubts, doubts_begun;       /* counted, and how many a check under way has seen */
 	unsigned doubts_settled;
 	uint64_t generation;
+	_Atomic uint64_t known_generation;   /* the same for readers without the lock; 0: in doubt */
 	void (*on_doubt)(void *arg);
 	void *on_doubt_arg;
 };
@@ -215,10 +217,7 @@ enum models_news models_find(struct hosts *h, struct slice model_full, char dige
 
 uint64_t models_generation(struct hosts *h)
 {
-	pthread_mutex_lock(&h->lock);
-	uint64_t g = h->doubts == h->doubts_settled ? h->generation : 0;
-	pthread_mutex_unlock(&h->lock);
-	return g;
+	return atomic_load_explicit(&h->known_generation, memory_order_acquire);
 }
 
 void models_wait(struct hosts *h, struct models_waiter *w)
@@ -251,6 +250,7 @@ void models_doubt(struct hosts *h)
 {
 	pthread_mutex_lock(&h->lock);
 	h->doubts++;
+	atomic_store_explicit(&h->known_generation, 0, memory_order_release);
 	if (h->on_doubt)
 		h->on_doubt(h->on_doubt_arg);
 	pthread_mutex_unlock(&h->lock);
@@ -314,8 +314,11 @@ void hosts_learnt(struct hosts *h, size_t i, struct slice tags)
 		bool same = n == host->n_models && h->learnt;
 		for (size_t k = 0; same && k < n; k++)
 			same = !strcmp(models[k].name, host->models[k].name) && !strcmp(models[k].digest, host->models[k].digest);
-		if (!same)
+		if (!same) {
 			h->generation++;
+			if (h->doubts == h->doubts_settled)
+				atomic_store_explicit(&h->known_generation, h->generation, memory_order_release);
+		}
 		models_free(host);
 		host->models = models;
 		host->n_models = n;
@@ -331,6 +334,7 @@ void hosts_check_ended(struct hosts *h)
 		h->generation = 1;           /* 0 says "in doubt" */
 	h->doubts_settled = h->doubts_begun;
 	if (h->doubts_settled == h->doubts) {
+		atomic_store_explicit(&h->known_generation, h->generation, memory_order_release);
 		while (h->waiters) {
 			struct models_waiter *w = h->waiters;
 			h->waiters = w->next;

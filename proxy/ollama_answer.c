@@ -213,18 +213,29 @@ enum err ollama_read_line(struct answer *a, enum family family, struct slice lin
 
 void reply_style_now(struct reply_style *style)
 {
+	/* the text of a second is made once a thread, not once a line */
+	static _Thread_local struct { time_t second; size_t len; char text[24]; } made;
 	struct timespec now;
-	struct tm t;
-	char fraction[16];
-	size_t n;
+	char *to = style->created_at;
+	long left;
 
 	clock_gettime(CLOCK_REALTIME, &now);
-	gmtime_r(&now.tv_sec, &t);
-	n = (size_t)snprintf(fraction, sizeof fraction, ".%09ld", now.tv_nsec);
-	while (n && (fraction[n - 1] == '0' || fraction[n - 1] == '.'))       /* Go cuts trailing zeros */
-		fraction[--n] = '\0';
-	n = strftime(style->created_at, sizeof style->created_at, "%Y-%m-%dT%H:%M:%S", &t);
-	snprintf(style->created_at + n, sizeof style->created_at - n, "%sZ", fraction);
+	if (made.len == 0 || now.tv_sec != made.second) {
+		struct tm t;
+		gmtime_r(&now.tv_sec, &t);
+		made.len = strftime(made.text, sizeof made.text, "%Y-%m-%dT%H:%M:%S", &t);
+		made.second = now.tv_sec;
+	}
+	memcpy(to, made.text, made.len);
+	to += made.len;
+	if (now.tv_nsec) {
+		*to++ = '.';
+		/* nine digits from the left; Go cuts trailing zeros */
+		for (left = now.tv_nsec; left; left = left % 100000000 * 10)
+			*to++ = (char)('0' + left / 100000000);
+	}
+	*to++ = 'Z';
+	*to = '\0';
 }
 
 /* Text or array items gathered from several pieces, without copying them yet. */

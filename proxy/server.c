@@ -267,12 +267,13 @@ static void *on_uri(void *cls, const char *uri, struct MHD_Connection *mhd)
 	const union MHD_ConnectionInfo *info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
 	struct conn *c = info->socket_context;
 	size_t len = strlen(uri);
-	struct request_private *r = c ? calloc(1, sizeof *r + len + 1) : NULL;
+	struct request_private *r = c ? malloc(sizeof *r + len + 1) : NULL;
 
 	(void)cls;
 	if (!r)
 		return NULL;
-	memcpy(r->target, uri, len);
+	memset(r, 0, offsetof(struct request_private, field));
+	memcpy(r->target, uri, len + 1);
 	r->pub.target = slice_of(r->target, len);
 	split_target(r);
 	r->conn = c;
@@ -293,7 +294,7 @@ static bool is_token(struct slice s)
 {
 	for (size_t i = 0; i < s.len; i++) {
 		unsigned char c = (unsigned char)s.at[i], letter = c | 0x20;
-		if ((letter < 'a' || letter > 'z') && (c < '0' || c > '9') && (c == 0 || !strchr("!#$%&'*+-.^_`|~", c)))
+		if ((letter < 'a' || letter > 'z') && c != '-' && (c < '0' || c > '9') && (c == 0 || !strchr("!#$%&'*+.^_`|~", c)))
 			return false;
 	}
 	return s.len > 0;
@@ -357,6 +358,7 @@ static bool head_is_good(struct request_private *r)
 			return false;
 	if (t.len == 0 || (t.at[0] != '/' && !slice_is(t, SLICE("*"))))
 		return false;
+	request_find_fields(r);
 	for (const char *p = r->pub.method; *p; p++)
 		if ((*p < 'A' || *p > 'Z') && (*p < 'a' || *p > 'z') && *p != '-' && *p != '_')
 			return false;

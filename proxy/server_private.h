@@ -12,7 +12,7 @@
 #endif
 
 /* OUT_LIMIT bounds what an owner may queue by mistake; owners stop long before (their own windows). */
-enum { OUT_LIMIT = 16 << 20, OUT_LOW = 16 << 10, OUT_KEEP = 2 << 10, SERVER_LISTENERS = 32, SERVER_LINGER = 64 };
+enum { OUT_LIMIT = 16 << 20, OUT_LOW = 16 << 10, OUT_KEEP = 2 << 10, SERVER_LISTENERS = 32, SERVER_LINGER = 64, FIELDS_KEPT = 24 };
 
 /* What we wait for from a client; each state but BUSY has a deadline. */
 enum conn_state {
@@ -38,6 +38,12 @@ struct conn {
 	char peer[PEER_TEXT_MAX];
 };
 
+/* A header as MHD holds it: found once, so that a dozen look-ups are a dozen comparisons of lengths. */
+struct field {
+	const char *name, *value;
+	size_t name_len, value_len;
+};
+
 struct request_private {
 	struct request pub;                  /* first: a struct request is one of these */
 	struct server *server;
@@ -56,6 +62,9 @@ struct request_private {
 	struct buf out;                      /* framed bytes from out_at on */
 	size_t out_at;
 	struct request_private *flush_next, *tell_next;
+	size_t n_fields;
+	bool fields_known;                   /* all headers are in field[] */
+	struct field field[FIELDS_KEPT];     /* not zeroed: n_fields of them are */
 	char target[];
 };
 
@@ -109,6 +118,7 @@ void conn_link(struct conn *c, enum conn_state state);
 void conn_unlink(struct conn *c);
 void conn_state(struct conn *c, enum conn_state state);
 
+void request_find_fields(struct request_private *r);
 void request_suspend(struct request_private *r);
 void request_resume(struct request_private *r);
 void request_queue_later(struct request_private *r);

@@ -17,9 +17,36 @@ static struct request_private *private_of(const struct request *r)
 
 /* ---- what came ---- */
 
-const char *request_header(const struct request *r, const char *name)
+static enum MHD_Result keep_field(void *cls, enum MHD_ValueKind kind, const char *name, size_t name_len, const char *value,
+                                  size_t len)
 {
-	return MHD_lookup_connection_value(private_of(r)->mhd, MHD_HEADER_KIND, name);
+	struct request_private *r = cls;
+
+	(void)kind;
+	r->fields_known = r->n_fields < FIELDS_KEPT;
+	if (!r->fields_known)
+		return MHD_NO;
+	r->field[r->n_fields++] = (struct field){ name, value ? value : "", name_len, value ? len : 0 };
+	return MHD_YES;
+}
+
+void request_find_fields(struct request_private *r)
+{
+	r->fields_known = true;
+	MHD_get_connection_values_n(r->mhd, MHD_HEADER_KIND, keep_field, r);
+}
+
+const char *request_header(const struct request *pub, const char *name)
+{
+	const struct request_private *r = private_of(pub);
+	struct slice wanted = slice_text(name);
+
+	if (!r->fields_known)
+		return MHD_lookup_connection_value(r->mhd, MHD_HEADER_KIND, name);
+	for (size_t i = 0; i < r->n_fields; i++)
+		if (r->field[i].name_len == wanted.len && slice_is_nocase(slice_of(r->field[i].name, wanted.len), wanted))
+			return r->field[i].value;
+	return NULL;
 }
 
 struct each { void (*call)(void *, const char *, struct slice); void *arg; };
@@ -34,9 +61,16 @@ static enum MHD_Result each_header(void *cls, enum MHD_ValueKind kind, const cha
 	return MHD_YES;
 }
 
-void request_each_header(const struct request *r, void (*each)(void *arg, const char *name, struct slice value), void *arg)
+void request_each_header(const struct request *pub, void (*each)(void *arg, const char *name, struct slice value), void *arg)
 {
-	MHD_get_connection_values_n(private_of(r)->mhd, MHD_HEADER_KIND, each_header, &(struct each){ each, arg });
+	const struct request_private *r = private_of(pub);
+
+	if (!r->fields_known) {
+		MHD_get_connection_values_n(r->mhd, MHD_HEADER_KIND, each_header, &(struct each){ each, arg });
+		return;
+	}
+	for (size_t i = 0; i < r->n_fields; i++)
+		each(arg, r->field[i].name, slice_of(r->field[i].value, r->field[i].value_len));
 }
 
 struct count { struct slice name; size_t n; };

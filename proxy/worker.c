@@ -187,6 +187,7 @@ void worker_join(struct worker *w)
 void worker_free(struct worker *w)
 {
 	loop_fini(&w->loop);
+	exchanges_forget(w);
 	scoring_free(w->scoring);
 	config_drop(w->scoring_config);
 	config_drop(w->config);

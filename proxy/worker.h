@@ -58,6 +58,8 @@ struct worker {
 	struct check *check;                 /* worker 0: the health checks */
 	struct exchange *exchanges;          /* all that are not finished */
 	size_t n_exchanges;
+	struct exchange *spare;              /* freed ones, to be used again */
+	size_t n_spare;
 	pthread_t thread;
 	int n;
 	size_t n_landings;                   /* answers on their way into the store */
