@@ -253,7 +253,8 @@ measure() {
 		note "$part $case $target $round failed 1"
 	fi
 	if [ -n "$perf" ]; then
-		kill -INT "$perf" && wait "$perf" || true
+		kill -INT "$perf" || true
+		wait "$perf" || true
 		perf report -i "$tmp/perf.data" --no-children --stdio -g none --percent-limit 0.5 2>>"$tmp/perf.log" |
 			grep -v '^$' >"build/bench/profile-$part-$case-$target.txt" || say "no profile: $(tail -1 "$tmp/perf.log")"
 	fi
@@ -382,12 +383,17 @@ part_cancel() {
 }
 
 part_lookup() {
-	if [ ! -x build/bench/bench_store ]; then
-		say "no build/bench/bench_store: the store's own look-up bench is left out"
-		return
-	fi
-	"${on_proxy[@]}" build/bench/bench_store >"$tmp/bench_store.txt" 2>"$tmp/bench_store.log" ||
-		say "FAILED: bench_store: $(tail -1 "$tmp/bench_store.log")"
+	local source=tests/bench/bench_store.c uses libs sizes="1000 100000 1000000"
+	[ "$quick" = 1 ] && sizes="1000 10000"
+	[ -f "$source" ] || { say "no $source: the stores' own look-up bench is left out"; return; }
+	# its head says what it is made of, as a unit test's does
+	uses=$(sed -n 's|.*/\* uses: \(.*\) \*/.*|\1|p' "$source")
+	libs=$(sed -n 's|.*/\* libs: \(.*\) \*/.*|\1|p' "$source")
+	# shellcheck disable=SC2086  # lists
+	"${CC:-gcc}" -std=c17 -D_GNU_SOURCE -O2 -I. -pthread -o build/bench/bench_store "$source" $uses $libs || return 1
+	# shellcheck disable=SC2086
+	"${on_proxy[@]}" build/bench/bench_store $sizes >"$tmp/bench_store.txt" 2>"$tmp/bench_store.log" ||
+		{ say "FAILED: bench_store: $(tail -1 "$tmp/bench_store.log")"; return 1; }
 }
 
 part_semantic() {
@@ -466,7 +472,10 @@ cp "$results" build/bench/results.txt
 	awk -f tests/bench/report.awk "$results"
 	if [ -s "$tmp/bench_store.txt" ]; then
 		printf '\n## Look-up in the stores\n\n'
+		echo "Without HTTP, by tests/bench/bench_store.c; the store's server, where it has one, on the same core."
+		printf '\n```\n'
 		cat "$tmp/bench_store.txt"
+		echo '```'
 	fi
 } >"$out"
 cat "$out"
