@@ -355,6 +355,13 @@ class Proxy(Server):
         with open('/proc/%d/status' % self.process.pid) as f:
             return int(re.search(key + r':\s+(\d+) kB', f.read()).group(1))
 
+    def ready(self):
+        """Until its dictionaries are loaded, which takes a moment and 40 MB; before that memory tells nothing."""
+        end = time.monotonic() + LATE
+        while self.get('/ollacache/ready').status != 200:
+            assert time.monotonic() < end, 'it never gets ready: %s' % self.get('/ollacache/ready')
+            time.sleep(0.05)
+
     def wait_stat(self, name, value, late=LATE):
         """Until a counter or gauge has the value (a number, or a test of one)."""
         end = time.monotonic() + late
@@ -372,11 +379,20 @@ class Proxy(Server):
         for _ in range(3):
             self.stats()
 
+    def settled(self):
+        """The counters, once two looks in a row see the same: what came before may still be on its way to the store."""
+        now = self.stats()
+        while True:
+            time.sleep(0.03)
+            last, now = now, self.stats()
+            if all(now.get(k) == last.get(k) for k in COUNTED):
+                return now
+
     @contextlib.contextmanager
     def moved(self, **by):
         """The block moves these counters by so much, and of COUNTED no other. `labels__x` means labels.x."""
         by = {k.replace('__', '.'): v for k, v in by.items()}
-        before = self.stats()
+        before = self.settled()
         yield
         want = {k: 0 for k in COUNTED}
         want.update(by)
@@ -485,7 +501,7 @@ def together(n, run):
     for t in threads:
         t.start()
     for t in threads:
-        t.join(LATE * 6)
+        t.join(max(600, LATE * 6))
         assert not t.is_alive(), 'a client never got its answer'
     if wrong:
         raise wrong[0]

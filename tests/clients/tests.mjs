@@ -250,9 +250,9 @@ test('ai-sdk: structured output', async () => {
 })
 test('ai-sdk: embed', async () => {
   const model = ai.embedding('nomic-embed-text')
-  const one = await twice(async () => (await embed({ model, value: 'river', maxRetries: 0 })).embedding)
+  const one = await twice(async () => (await embed({ model, value: 'brook', maxRetries: 0 })).embedding)
   assert.equal(one.length, 64)
-  const { embeddings } = await embedMany({ model, values: ['river', 'stone'], maxRetries: 0 })
+  const { embeddings } = await embedMany({ model, values: ['brook', 'pebble'], maxRetries: 0 })
   assert.equal(embeddings.length, 2)
 })
 test('ai-sdk: unknown model', async () => {

@@ -723,7 +723,7 @@ static void say(struct gen *g, const char *text, size_t n, bool thinking, const 
 			str_fmt(&line, ",\"logprobs\":[%s]", s.at);
 		str_puts(&line, "}");
 		if (g->bad_json == g->i)
-			line.at[line.n / 2] = '{';
+			line.at[0] = '<';
 		if (g->half_line == g->i)
 			line.n /= 2;
 		line_out(g, &line, g->half_line != g->i && g->no_newline < 2);

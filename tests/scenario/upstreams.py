@@ -17,7 +17,7 @@ def broken_after_start(r):
 
 def down_is_502(s):
     f = s.fake()
-    p = s.proxy(f, OFF)
+    p = s.proxy(f, dict(OFF, **{'upstream.health_interval': '200ms'}))
     f.order('down?mode=refuse')
     for path in ('/api/generate', '/api/chat', '/api/embed'):
         for stream in (True, False):
@@ -33,7 +33,7 @@ def down_is_502(s):
     assert p.get('/ollacache/ready').status == 503
     f.order('up')
     p.wait_stat('upstream_up', 1)
-    assert p.get('/ollacache/ready').status == 200
+    p.ready()
     assert p.generate('q').cache == 'miss'
 
 
@@ -52,11 +52,20 @@ def dies_before_its_first_byte(s):
             assert r.status == 502 and r.error(), r
 
 
+def seen_then_dead(p, f, how='rst', prompt=''):
+    """Four tokens reach the client, then the upstream dies."""
+    c = p.open('POST', '/api/generate', {'model': 'llama3.2', 'prompt': '[[tokens=9 die_after=4 die_how=%s barrier=%s barrier_at=4]]' % (how, how)})
+    r = c.head()
+    r.chunks = [c.chunk() for _ in range(4)]
+    f.release(how, all=1)
+    return c.rest(r)
+
+
 def dies_inside_a_stream(s):
     f = s.fake()
     p = s.proxy(f, OFF)
     for how in ('rst', 'fin'):
-        r = p.generate('[[tokens=9 die_after=4 die_how=%s]]' % how)
+        r = seen_then_dead(p, f, how)
         broken_after_start(r)
         assert len(r.lines()) == 5, r.body
         r = p.generate('[[tokens=9 die_after=4 die_how=%s]]' % how, stream=False)
@@ -177,6 +186,7 @@ def a_line_of_100_mb(s):
     n = 20_000_000 if SANITIZED else 100_000_000
     f = s.fake()
     p = s.proxy(f, OFF)
+    p.ready()
     p.generate('warm')
     before = p.peak_kib()
     r = p.generate('[[tokens=3 line_bytes=%d]]' % n)
@@ -243,8 +253,12 @@ def no_failover_after_the_first_byte(s):
     a, b = s.fake(name='a'), s.fake(name='b')
     p = s.proxy([a, b], OFF)
     p.wait_stat('upstream_up', 2)
-    r = p.generate('[[tokens=9 die_after=3]]')
-    broken_after_start(r)
+    c = p.open('POST', '/api/generate', {'model': 'llama3.2', 'prompt': '[[tokens=9 die_after=3 barrier=b barrier_at=3]]'})
+    r = c.head()
+    r.chunks = [c.chunk() for _ in range(3)]
+    a.release('b')
+    b.release('b')
+    broken_after_start(c.rest(r))
     assert a.asked() + b.asked() == 1, 'asked twice for one answer'
 
 
