@@ -5,6 +5,8 @@
  * length is rewritten. */
 #include "proxy/base/ask.h"
 
+#include "proxy/base/scan.h"
+
 enum { PIECE_HEAD = 5 };              /* kind, then the length in 32 bits */
 
 const char *const family_name[FAMILY_COUNT] = {
@@ -102,6 +104,35 @@ bool pieces_next(struct slice pieces, size_t *at, enum piece_kind *kind, struct 
 	*bytes = slice_of(head + PIECE_HEAD, len);
 	*at += PIECE_HEAD + len;
 	return true;
+}
+
+static enum err put_piece(struct buf *out, enum piece_kind kind, struct slice bytes)
+{
+	char head[PIECE_HEAD] = { (char)kind };
+
+	length_write(head + 1, (uint32_t)bytes.len);
+	enum err e = buf_add(out, head, sizeof head);
+	return e ? e : buf_put(out, bytes);
+}
+
+enum err pieces_split(struct slice pieces, size_t most, struct buf *out)
+{
+	size_t at = 0, from = out->len;
+	enum piece_kind kind;
+	struct slice rest;
+	enum err e = ERR_OK;
+
+	while (!e && pieces_next(pieces, &at, &kind, &rest)) {
+		while (!e && is_text(kind) && rest.len > most) {
+			size_t cut = scan_text_cut(rest, most);
+			e = put_piece(out, kind, slice_of(rest.at, cut));
+			rest = slice_of(rest.at + cut, rest.len - cut);
+		}
+		e = e ? e : put_piece(out, kind, rest);
+	}
+	if (e)
+		out->len = from;
+	return e;
 }
 
 enum err pieces_text(struct slice pieces, enum piece_kind kind, struct buf *out)

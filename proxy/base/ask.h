@@ -79,6 +79,10 @@ must_use enum err answer_add(struct answer *a, enum piece_kind kind, struct slic
 /* Walks pieces: *at starts at 0. False at the end, or where the bytes are not pieces. */
 bool pieces_next(struct slice pieces, size_t *at, enum piece_kind *kind, struct slice *bytes);
 
+/* Appends the pieces with no text longer than `most` bytes of JSON, cut between characters. Errors: TOO_LARGE, NO_MEMORY;
+ * out is then as it was. */
+must_use enum err pieces_split(struct slice pieces, size_t most, struct buf *out);
+
 /* Appends the text of all pieces of one kind, decoded from JSON to UTF-8. Errors as below. */
 must_use enum err pieces_text(struct slice pieces, enum piece_kind kind, struct buf *out);
 

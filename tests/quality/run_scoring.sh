@@ -12,7 +12,7 @@ if [ ! -d "$dir" ]; then
 fi
 objects=
 for file in tests/quality/quality_scoring.c scoring/*.c proxy/base/arena.c proxy/base/buf.c proxy/base/err.c \
-	proxy/base/ask.c proxy/base/words*.c proxy/base/words/*; do
+	proxy/base/ask.c proxy/base/scan.c proxy/base/words*.c proxy/base/words/*; do
 	objects="$objects build/obj/$file.o"
 done
 # shellcheck disable=SC2086 # a list of files without spaces

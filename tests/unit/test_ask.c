@@ -1,4 +1,4 @@
-/* uses: proxy/base/err.c */
+/* uses: proxy/base/err.c proxy/base/scan.c */
 /* libs: */
 #include <stdarg.h>
 #include <stddef.h>
@@ -247,6 +247,43 @@ static void joins_a_pair_cut_between_two_pieces(void **state)
 	buf_fini(&out);
 }
 
+static void splits_text_between_characters(void **state)
+{
+	/* 2-byte letters, an escape of 6 and a pair of 12: whatever the length of a part, joined they are what they were */
+	static const char text[] = "\xd0\xbf\xd1\x80\\u0456\\ud83d\\ude00\\n\xf0\x9f\x98\x80x";
+	struct answer a;
+	struct buf out, joined;
+	enum piece_kind k;
+	struct slice s;
+
+	(void)state;
+	answer_init(&a, LIMIT);
+	assert_int_equal(answer_add(&a, PIECE_CONTENT, slice_text(text)), ERR_OK);
+	assert_int_equal(answer_add(&a, PIECE_LAST, SLICE("\"done_reason\":\"stop, and much longer than any part\"")), ERR_OK);
+	for (size_t most = 1; most < sizeof text + 1; most++) {
+		size_t at = 0, parts = 0;
+		buf_init(&out, LIMIT);
+		buf_init(&joined, LIMIT);
+		assert_int_equal(pieces_split(buf_slice(&a.pieces), most, &out), ERR_OK);
+		for (; pieces_next(buf_slice(&out), &at, &k, &s) && k == PIECE_CONTENT; parts++) {
+			assert_true(s.len <= (most < 12 ? 12 : most) && s.len > 0);
+			assert_int_not_equal((unsigned char)s.at[0] & 0xC0, 0x80);
+			assert_int_equal(json_decode_text(s, &joined), ERR_OK);
+		}
+		assert_true(parts >= (sizeof text - 1) / (most < 12 ? 12 : most));
+		assert_int_equal(k, PIECE_LAST);
+		assert_int_equal(at, out.len);
+		assert_true(slice_is(buf_slice(&joined), SLICE("\xd0\xbf\xd1\x80\xd1\x96\xf0\x9f\x98\x80\n\xf0\x9f\x98\x80x")));
+		buf_fini(&joined);
+		out.limit = out.len;                 /* a failure leaves what was there */
+		out.len = 3;
+		assert_int_equal(pieces_split(buf_slice(&a.pieces), most, &out), ERR_TOO_LARGE);
+		assert_int_equal(out.len, 3);
+		buf_fini(&out);
+	}
+	answer_fini(&a);
+}
+
 static void names_every_family(void **state)
 {
 	(void)state;
@@ -264,6 +301,7 @@ int main(void)
 		cmocka_unit_test(walks_no_further_than_the_pieces_go),
 		cmocka_unit_test(decodes_json_text),
 		cmocka_unit_test(joins_a_pair_cut_between_two_pieces),
+		cmocka_unit_test(splits_text_between_characters),
 		cmocka_unit_test(names_every_family),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,4 @@
-/* uses: proxy/base/arena.c proxy/base/buf.c proxy/base/err.c proxy/base/ask.c scoring/agreement.c scoring/alike.c scoring/asked.c scoring/final.c scoring/json.c scoring/lines.c */
+/* uses: proxy/base/arena.c proxy/base/buf.c proxy/base/err.c proxy/base/ask.c proxy/base/scan.c scoring/agreement.c scoring/alike.c scoring/asked.c scoring/final.c scoring/json.c scoring/lines.c */
 /* libs: -ljansson -licuuc -lm */
 /* test_final.c - what an answer comes to: marks, letters, numbers, dates, in English and Ukrainian; what is JSON and
  * which JSON is the same. */
