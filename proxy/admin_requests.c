@@ -38,12 +38,13 @@ static void gather_free(struct own *own)
 	free(g);
 }
 
+/* One without a client any more leads a flight that others read: that is its step then. */
 static enum err put_request(struct buf *out, const struct exchange *x, const struct part *p, int64_t now_us)
 {
 	const struct request *r = x->request;
 	enum err e = buf_addf(out, "%s{\"n\":%llu,\"worker\":%d,\"what\":\"%s\",\"since_ms\":%lld,\"step\":\"%s\",\"step_ms\":%lld",
 	                      out->len ? ",\n" : "", (unsigned long long)x->number, p->worker->n, x->route_name,
-	                      (long long)(now_us - x->begun_us) / 1000, step_name[x->step],
+	                      (long long)(now_us - x->begun_us) / 1000, r ? step_name[x->step] : "lead",
 	                      (long long)(x->step_us[x->step] + now_us - x->entered_us) / 1000);
 
 	if (r) {
@@ -75,7 +76,7 @@ static void on_asked(struct mail *m)
 	size_t shown = 0;
 
 	for (const struct exchange *x = p->worker->exchanges; x; x = x->next) {
-		if (x->refs == 0 || x->step == STEP_FINISH || x->step == STEP_ADMIN)
+		if (x->refs == 0 || x->step == STEP_ADMIN || (x->step == STEP_FINISH && !x->lead_flight))
 			continue;
 		p->running++;
 		size_t before = p->rows.len;
