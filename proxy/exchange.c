@@ -17,6 +17,7 @@
 enum {
 	EXCHANGE_MAGIC = 0x45786368,
 	SPARE_EXCHANGES = 256,
+	BODY_FREE = 4 << 10,             /* bodies so small are bounded by server.max_connections: not worth two locks */
 	BODY_STEP = 256 << 10,           /* by which a chunked body's share of the budget grows */
 };
 
@@ -99,7 +100,8 @@ void exchange_drop(struct exchange *x)
 	check(x);
 	if (--x->refs)
 		return;
-	budget_leave(&x->worker->shared->buffered, &x->share);
+	if (!x->share_free)
+		budget_leave(&x->worker->shared->buffered, &x->share);
 	alarm_clear(&x->worker->alarms, &x->wait);
 	alarm_clear(&x->worker->alarms, &x->share_alarm);
 	alarm_clear(&x->worker->alarms, &x->heartbeat);
@@ -227,6 +229,10 @@ static void begin_body(struct exchange *x)
 	x->share.loop = &x->worker->loop;
 	x->share.mail.run = on_share;
 	uint64_t wants = length >= 0 ? (uint64_t)length : BODY_STEP;
+	if (length >= 0 && length <= BODY_FREE) {
+		x->share_free = BODY_FREE;
+		return;
+	}
 	if (length > (int64_t)x->config->server_max_body || wants > x->config->server_max_buffered) {
 		x->bypass = BYPASS_TOO_LARGE;
 		pass_begin(x);
@@ -344,7 +350,7 @@ static size_t on_body(struct request *r, struct slice bytes)
 		x->body_bytes -= bytes.len;
 		return 0;
 	}
-	while (x->body.len + bytes.len > x->share.bytes) {
+	while (x->body.len + bytes.len > x->share.bytes + x->share_free) {
 		/* a chunked body that grew past its share: waiting for more while holding some could end in everybody waiting */
 		if (x->body.len + bytes.len > x->config->server_max_body || !budget_take(b, &x->share, BODY_STEP, false)) {
 			x->bypass = BYPASS_TOO_LARGE;
@@ -1080,11 +1086,13 @@ static void stop_waiting(struct exchange *x)
 {
 	struct worker *w = x->worker;
 
-	models_unwait(w->shared->hosts, &x->models);
+	if (x->models.waits)
+		models_unwait(w->shared->hosts, &x->models);
 	alarm_clear(&w->alarms, &x->wait);
 	alarm_clear(&w->alarms, &x->share_alarm);
 	alarm_clear(&w->alarms, &x->heartbeat);
-	budget_leave(&w->shared->buffered, &x->share);
+	if (!x->share_free)
+		budget_leave(&w->shared->buffered, &x->share);
 	if (x->getting && !x->lead_flight) {
 		w->shared->store->ops->cancel(w->link, &x->get);
 		x->getting = false;

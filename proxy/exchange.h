@@ -83,6 +83,7 @@ struct exchange {
 	int64_t upload_length;               /* of a body that passes; -1: chunked */
 	size_t body_bytes;                   /* read so far, also of bodies that are not kept */
 	struct budget_share share;
+	size_t share_free;                   /* bytes that need no share */
 	struct alarm share_alarm;
 	struct ask ask;
 	const char *doubt;                   /* why the body was not understood; NULL: it was */

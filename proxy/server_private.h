@@ -99,6 +99,8 @@ struct server {
 	unsigned next_daemon, dirty;
 	struct accepting *accepting;
 	struct request_private *to_flush, *to_tell;
+	time_t date_of;                      /* the second `date` says */
+	char date[40];
 	int lingering[SERVER_LINGER];
 	unsigned linger_at;
 	int64_t linger_until;

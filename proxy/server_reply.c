@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <time.h>
 
 enum { READER_BLOCK = 4 << 10, WHOLE_AT_ONCE = 64 << 10 };
 
@@ -161,6 +162,20 @@ void request_queue_later(struct request_private *r)
 	queue(r, r->later_status, response);
 }
 
+/* IMF-fixdate (RFC 9110, 5.6.7), made once a second. */
+static const char *date_text(struct server *s)
+{
+	time_t now = time(NULL);
+
+	if (now != s->date_of) {
+		struct tm t;
+		gmtime_r(&now, &t);
+		strftime(s->date, sizeof s->date, "%a, %d %b %Y %H:%M:%S GMT", &t);
+		s->date_of = now;
+	}
+	return s->date;
+}
+
 /* MHD takes a reply once the request's body was read to its end: before that it waits, and the body is dropped. */
 static void answer(struct request_private *r, int status, struct MHD_Response *response, const struct header *headers, size_t n)
 {
@@ -169,8 +184,13 @@ static void answer(struct request_private *r, int status, struct MHD_Response *r
 		request_abort(&r->pub);
 		return;
 	}
-	for (size_t i = 0; i < n; i++)
+	bool dated = false;
+	for (size_t i = 0; i < n; i++) {
 		MHD_add_response_header(response, headers[i].name, headers[i].value);
+		dated |= !strcmp(headers[i].name, "Date");
+	}
+	if (!dated)                              /* MHD would make the text anew for every reply */
+		MHD_add_response_header(response, "Date", date_text(r->server));
 	if (r->server->draining)
 		MHD_add_response_header(response, "Connection", "close");
 	if (r->whole) {
