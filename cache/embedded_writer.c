@@ -21,6 +21,7 @@
 #include "cache/entry.h"
 #include "proxy/base/log.h"
 
+enum { GATHER_NS = 5000000 };              /* how long the first put of a batch waits for others */
 enum { BATCH_BYTES = 4 << 20, STEP_MAX = 256, EVICT_ROUNDS = 4096, PAGE_ROUNDS = 4, FOLD_MS = 2000, PAGE = 4096 };
 enum { ENTRY_PAGES = 32, NOTE_PAGES = 6 };     /* pages that removing an entry, or noting its use, touches at most or so */
 enum { NOTHING = INT_MIN };                    /* no code of LMDB's */
@@ -469,6 +470,12 @@ void *embedded_write(void *store)
 	while (more) {
 		pthread_mutex_lock(&s->lock);
 		bool work = wait_for_work(s, &due);
+		if (work && !s->closing && s->queue->kind == OP_PUT) {
+			/* what is put is visible already: a moment later the same sync serves many */
+			pthread_mutex_unlock(&s->lock);
+			nanosleep(&(struct timespec){ .tv_nsec = GATHER_NS }, NULL);
+			pthread_mutex_lock(&s->lock);
+		}
 		struct op *first = work ? take(s) : NULL;
 		if (first && first->kind == OP_WALK && !first->link) {
 			op_end(first);                 /* whoever asked has gone */

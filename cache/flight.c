@@ -186,6 +186,7 @@ static void trim(struct flight *f)
 	if (cut == 0)
 		return;
 	buf_cut(&f->answer.pieces, cut);
+	buf_shrink(&f->answer.pieces);       /* it was as large as the limit */
 	f->base += cut;
 	f->answer.last = f->answer.last >= cut ? f->answer.last - cut : SIZE_MAX;
 }

@@ -462,16 +462,19 @@ static void pick_header(void *arg, const char *name, struct slice value)
 /* While the client is still there: the leader may have to go on without it. */
 enum err fetch_prepare(struct exchange *x)
 {
-	struct picked p = { arena_alloc(&x->arena, HEADERS_MOST * sizeof *p.h), 0, &x->arena,
-	                    slice_text(request_header(x->request, "Connection")) };
+	struct header found[HEADERS_MOST];
+	struct picked p = { found, 0, &x->arena, slice_text(request_header(x->request, "Connection")) };
 	char *target = arena_text(&x->arena, x->request->target);
 	const struct config *c = x->config;
 
-	if (!p.h || !target)
-		return ERR_NO_MEMORY;
 	request_each_header(x->request, pick_header, &p);
+	struct header *h = p.n ? arena_alloc(&x->arena, p.n * sizeof *h) : NULL;
+	if (!target || (p.n && !h))
+		return ERR_NO_MEMORY;
+	if (h)
+		memcpy(h, found, p.n * sizeof *h);
 	x->rq = (struct transfer_request){
-		.method = "POST", .target = target, .headers = p.h, .n_headers = p.n, .body = x->ask.forward, .may = x->hosts,
+		.method = "POST", .target = target, .headers = h, .n_headers = p.n, .body = x->ask.forward, .may = x->hosts,
 		.connect_ms = c->upstream_connect_timeout, .first_byte_ms = c->upstream_first_byte_timeout,
 		.idle_ms = c->upstream_idle_timeout, .max_in_flight = c->upstream_max_in_flight,
 	};

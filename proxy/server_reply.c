@@ -9,7 +9,8 @@
 #include <sys/epoll.h>
 #include <time.h>
 
-enum { READER_BLOCK = 4 << 10, WHOLE_AT_ONCE = 64 << 10 };
+/* a stream's body never goes through MHD's block */
+enum { READER_BLOCK = 16 << 10, STREAM_BLOCK = 64, WHOLE_AT_ONCE = 64 << 10 };
 
 static struct request_private *private_of(const struct request *r)
 {
@@ -287,7 +288,7 @@ void request_reply_begin(struct request *pub, int status, const struct header *h
 	r->chunked = !r->known && pub->http11;
 	metric_add(r->server->o.metrics, streams_open, 1);
 	struct MHD_Response *response =
-		MHD_create_response_from_callback(r->known ? (uint64_t)length : MHD_SIZE_UNKNOWN, READER_BLOCK, on_read, r, NULL);
+		MHD_create_response_from_callback(r->known ? (uint64_t)length : MHD_SIZE_UNKNOWN, r->known ? READER_BLOCK : STREAM_BLOCK, on_read, r, NULL);
 	answer(r, status, response, headers, n);
 }
 

@@ -14,7 +14,7 @@
 
 #include "proxy/base/log.h"
 
-enum { STREAM_BUFFER = 4096, BULK_BUFFER = 64 << 10, IDLE_EASY_MAX = 64, IDLE_CONNECTIONS = 256 };
+enum { STREAM_BUFFER = 2048, BULK_BUFFER = 64 << 10, IDLE_EASY_MAX = 64, IDLE_CONNECTIONS = 256 };
 
 struct watch {                               /* a socket curl wants to hear of */
 	uv_poll_t poll;
@@ -46,6 +46,7 @@ struct upstream {
 	struct metrics *metrics;
 	CURLM *multi;
 	uv_timer_t timer;
+	struct alarm look;                   /* for what has ended outside curl's own events */
 	CURL *idle[IDLE_EASY_MAX];           /* easy handles to use again */
 	size_t n_idle;
 	size_t n_transfers;
@@ -132,6 +133,11 @@ static int on_curl_timer(CURLM *multi, long ms, void *arg)
 	else
 		uv_timer_start(&u->timer, on_timer, (uint64_t)ms, 0);
 	return 0;
+}
+
+static void on_look(struct alarm *a)
+{
+	check_done((struct upstream *)((char *)a - offsetof(struct upstream, look)));
 }
 
 /* ---- a transfer's end ---- */
@@ -438,6 +444,12 @@ static void set_method(struct private *t)
 	}
 }
 
+/* A failure that curl knows of already is told from the loop: see begin(). */
+static void check_soon(struct upstream *u)
+{
+	alarm_set(u->alarms, &u->look, 0, on_look);
+}
+
 static enum err send_off(struct private *t)
 {
 	struct upstream *u = t->u;
@@ -470,17 +482,13 @@ static enum err send_off(struct private *t)
 	alarm_set(u->alarms, &t->alarm, t->rq.first_byte_ms, on_alarm);
 	/* without this the first byte would wait for curl's own timer; our callers are not inside curl here */
 	curl_multi_socket_action(u->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-	check_done(u);
+	check_soon(u);
 	return ERR_OK;
 }
 
-static void on_start(struct alarm *a)
+static void on_no_start(struct alarm *a)
 {
-	struct private *t = (struct private *)((char *)a - offsetof(struct private, alarm));
-	enum err e = send_off(t);
-
-	if (e)
-		end(t, e);
+	end((struct private *)((char *)a - offsetof(struct private, alarm)), ERR_NO_MEMORY);
 }
 
 static void on_no_place(struct alarm *a)
@@ -506,7 +514,8 @@ static void begin(struct private *t)
 		alarm_set(t->u->alarms, &t->alarm, t->rq.first_byte_ms, on_no_place);
 		return;
 	}
-	alarm_set(t->u->alarms, &t->alarm, 0, on_start);
+	if (send_off(t))
+		alarm_set(t->u->alarms, &t->alarm, 0, on_no_start);
 }
 
 struct transfer *upstream_start(struct upstream *u, const struct transfer_request *rq, const struct transfer_ops *ops, void *owner)
@@ -594,6 +603,7 @@ static void free_upstream(uv_handle_t *h)
 void upstream_free(struct upstream *u)
 {
 	assert(u->n_transfers == 0);
+	alarm_clear(u->alarms, &u->look);
 	for (size_t i = 0; i < u->n_idle; i++)
 		curl_easy_cleanup(u->idle[i]);
 	curl_multi_cleanup(u->multi);

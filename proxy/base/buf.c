@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { BUF_LEAST = 128 };
+enum { BUF_LEAST = 128, BUF_LARGE = 64 << 10 };
 
 static char lower(char c)
 {
@@ -116,6 +116,18 @@ enum err buf_addf(struct buf *b, const char *format, ...)
 	va_end(args);
 	b->len += (size_t)len;
 	return ERR_OK;
+}
+
+void buf_shrink(struct buf *b)
+{
+	if (b->room < BUF_LARGE || b->len > b->room / 4)
+		return;
+	size_t room = b->len > BUF_LEAST ? b->len : BUF_LEAST;
+	char *at = realloc(b->at, room);
+	if (at) {
+		b->at = at;
+		b->room = room;
+	}
 }
 
 void buf_cut(struct buf *b, size_t first)
