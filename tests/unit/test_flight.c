@@ -1,0 +1,658 @@
+/* uses: proxy/base/buf.c proxy/base/err.c proxy/base/ask.c proxy/base/scan.c */
+/* libs: -lpthread */
+/* test_flight.c - one answer and its readers: who leads, what each reads, what is kept past the limit, who is told when all
+ * have left, and the same with a leader and readers on threads of their own (for TSan and ASan). */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static int fail_at = -1;               /* the nth allocation from now fails; -1: none */
+static void *failing_calloc(size_t n, size_t bytes)
+{
+	if (fail_at >= 0 && fail_at-- == 0)
+		return NULL;
+	return calloc(n, bytes);
+}
+#define calloc failing_calloc
+#include "cache/flight.c"
+#undef calloc
+
+enum { SMALL = 64 << 10, LARGE = 4 << 20 };
+static const uint8_t key_a[KEY_BYTES] = { 1, 2 }, key_b[KEY_BYTES] = { 1, 2, 3 };   /* of one bucket */
+
+static void count_call(void *arg)
+{
+	++*(int *)arg;
+}
+
+static void ignore(void *arg)
+{
+	(void)arg;
+}
+#define READER .wake = ignore
+
+static void add(struct flight *f, enum piece_kind kind, const char *text)
+{
+	assert_int_equal(answer_add(flight_open(f), kind, slice_text(text)), ERR_OK);
+	flight_shut(f);
+}
+
+/* n letters, in steps; returns what flight_shut() said last. */
+static size_t add_text(struct flight *f, size_t n)
+{
+	char step[1000];
+	size_t behind = 0;
+
+	for (; n; ) {
+		size_t len = n < sizeof step ? n : sizeof step;
+		memset(step, 'a' + (int)(n / sizeof step % 26), len);
+		assert_int_equal(answer_add(flight_open(f), PIECE_CONTENT, slice_of(step, len)), ERR_OK);
+		behind = flight_shut(f);
+		n -= len;
+	}
+	return behind;
+}
+
+/* All there is to read now, as one run of text; the news that ended it. */
+static enum flight_news drain(struct flight *f, struct flight_reader *r, struct buf *text)
+{
+	struct buf pieces;
+	enum flight_news news;
+	enum err why;
+
+	buf_init(&pieces, SIZE_MAX / 4);
+	while ((news = flight_read(f, r, &pieces, &why)) == FLIGHT_MORE) {
+		assert_true(pieces.len <= FLIGHT_READ_MAX + 1024);
+		assert_int_equal(pieces_text(buf_slice(&pieces), PIECE_CONTENT, text), ERR_OK);
+		pieces.len = 0;
+	}
+	buf_fini(&pieces);
+	return news;
+}
+
+static void one_key_has_one_leader(void **state)
+{
+	struct flights *fs = flights_new();
+	struct flight_reader r[4] = { 0 };
+	bool leads;
+
+	(void)state;
+	struct flight *a = flight_join(fs, key_a, SMALL, &r[0], &leads);
+	assert_true(leads);
+	assert_ptr_equal(flight_join(fs, key_a, SMALL, &r[1], &leads), a);
+	assert_false(leads);
+	struct flight *b = flight_join(fs, key_b, SMALL, &r[2], &leads);
+	assert_true(leads);
+	assert_ptr_not_equal(a, b);
+	struct flight *own = flight_join(fs, NULL, SMALL, &r[3], &leads);
+	assert_true(leads);
+	assert_int_equal(flights_count(fs), 2);
+	flight_drop(a, &r[0]);
+	flight_drop(a, &r[1]);
+	flight_drop(own, &r[3]);
+	assert_int_equal(flights_count(fs), 1);
+	flight_drop(b, &r[2]);
+	flights_free(fs);
+}
+
+static void no_memory_is_no_flight(void **state)
+{
+	struct flights *fs = flights_new();
+	struct flight_reader r = { 0 };
+	bool leads;
+
+	(void)state;
+	fail_at = 0;
+	assert_null(flight_join(fs, key_a, SMALL, &r, &leads));
+	assert_int_equal(flights_count(fs), 0);
+	fail_at = -1;
+	flights_free(fs);
+}
+
+static void every_piece_reaches_every_reader_whenever_it_joins(void **state)
+{
+	static const struct { enum piece_kind kind; const char *text; } come[] = {
+		{ PIECE_THINKING, "hm" }, { PIECE_THINKING, "m" }, { PIECE_CONTENT, "one" }, { PIECE_LOGPROBS, "{\"a\":1}" },
+		{ PIECE_CONTENT, "two" }, { PIECE_TOOL_CALLS, "{}" }, { PIECE_TOOL_CALLS, "{\"b\":2}" }, { PIECE_FIELD, "\"x\":1" },
+		{ PIECE_MESSAGE_FIELD, "\"y\":2" }, { PIECE_CONTENT, "three" }, { PIECE_LAST, "" },
+	};
+	enum { N = sizeof come / sizeof *come };
+
+	(void)state;
+	for (size_t joins = 0; joins <= N; joins++) {
+		struct flights *fs = flights_new();
+		struct flight_reader lead = { READER, .raw = true }, r = { READER };
+		struct buf got;
+		enum err why;
+		bool leads;
+		struct flight *f = flight_join(fs, key_a, SMALL, &lead, &leads);
+		buf_init(&got, SMALL);
+		for (size_t i = 0; i <= N; i++) {
+			if (i == joins)
+				assert_ptr_equal(flight_join(fs, key_a, SMALL, &r, &leads), f);
+			if (i >= joins)
+				while (flight_read(f, &r, &got, &why) == FLIGHT_MORE)
+					;
+			if (i < N)
+				add(f, come[i].kind, come[i].text);
+		}
+		flight_finish(f, ERR_OK);
+		assert_true(flight_landed(f));
+		while (flight_read(f, &r, &got, &why) == FLIGHT_MORE)
+			;
+		assert_int_equal(flight_read(f, &r, &got, &why), FLIGHT_END);
+		/* the same pieces, though text may be parted otherwise: compared kind by kind */
+		for (int kind = 1; kind < PIECE_KINDS; kind++) {
+			struct buf want, have;
+			buf_init(&want, SMALL);
+			buf_init(&have, SMALL);
+			struct slice bytes;
+			enum piece_kind k;
+			size_t at = 0, n_want = 0, n_have = 0;
+			while (pieces_next(buf_slice(&flight_answer(f)->pieces), &at, &k, &bytes))
+				if ((int)k == kind) {
+					n_want++;
+					assert_int_equal(buf_put(&want, bytes), ERR_OK);
+				}
+			at = 0;
+			while (pieces_next(buf_slice(&got), &at, &k, &bytes))
+				if ((int)k == kind) {
+					n_have++;
+					assert_int_equal(buf_put(&have, bytes), ERR_OK);
+				}
+			assert_int_equal(at, got.len);
+			assert_true(slice_is(buf_slice(&want), buf_slice(&have)));
+			if (kind != PIECE_CONTENT && kind != PIECE_THINKING)
+				assert_int_equal(n_want, n_have);
+			buf_fini(&want);
+			buf_fini(&have);
+		}
+		buf_fini(&got);
+		flight_drop(f, &r);
+		flight_drop(f, &lead);
+		flights_free(fs);
+	}
+}
+
+static void wakes_once_who_waits(void **state)
+{
+	struct flights *fs = flights_new();
+	int woken = 0;
+	struct flight_reader r = { .wake = count_call, .arg = &woken };
+	struct buf out;
+	enum err why;
+	bool leads;
+
+	(void)state;
+	buf_init(&out, SMALL);
+	struct flight *f = flight_join(fs, key_a, SMALL, &r, &leads);
+	add(f, PIECE_CONTENT, "a");
+	assert_int_equal(woken, 0);                      /* it has not said that it waits */
+	assert_int_equal(flight_read(f, &r, &out, &why), FLIGHT_MORE);
+	assert_int_equal(flight_read(f, &r, &out, &why), FLIGHT_WAIT);
+	add(f, PIECE_CONTENT, "b");
+	add(f, PIECE_CONTENT, "c");
+	assert_int_equal(woken, 1);
+	assert_int_equal(flight_read(f, &r, &out, &why), FLIGHT_MORE);
+	assert_int_equal(flight_read(f, &r, &out, &why), FLIGHT_WAIT);
+	flight_finish(f, ERR_UPSTREAM_BROKE);
+	assert_int_equal(woken, 2);
+	assert_int_equal(flight_read(f, &r, &out, &why), FLIGHT_FAILED);
+	assert_int_equal(why, ERR_UPSTREAM_BROKE);
+	buf_fini(&out);
+	flight_drop(f, &r);
+	flights_free(fs);
+}
+
+static void what_came_before_a_failure_is_read_first(void **state)
+{
+	struct flights *fs = flights_new();
+	struct flight_reader r = { 0 };
+	struct buf text;
+	bool leads;
+
+	(void)state;
+	buf_init(&text, SMALL);
+	struct flight *f = flight_join(fs, key_a, SMALL, &r, &leads);
+	add(f, PIECE_CONTENT, "half");
+	flight_finish(f, ERR_UPSTREAM_BROKE);
+	assert_int_equal(drain(f, &r, &text), FLIGHT_FAILED);
+	assert_true(slice_is(buf_slice(&text), SLICE("half")));
+	buf_fini(&text);
+	flight_drop(f, &r);
+	flights_free(fs);
+}
+
+static void a_failed_flight_is_joined_by_nobody_a_landed_one_until_unlisted(void **state)
+{
+	for (int failed = 0; failed < 2; failed++) {
+		struct flights *fs = flights_new();
+		struct flight_reader r[3] = { 0 };
+		bool leads;
+
+		(void)state;
+		struct flight *f = flight_join(fs, key_a, SMALL, &r[0], &leads);
+		flight_finish(f, failed ? ERR_UPSTREAM_BROKE : ERR_OK);
+		struct flight *g = flight_join(fs, key_a, SMALL, &r[1], &leads);
+		assert_int_equal(leads, failed);
+		assert_int_equal(g == f, !failed);
+		flight_unlist(f);
+		flight_unlist(f);                        /* twice does no harm */
+		struct flight *h = flight_join(fs, key_a, SMALL, &r[2], &leads);
+		assert_int_equal(leads, !failed);
+		flight_drop(f, &r[0]);
+		flight_drop(g, &r[1]);
+		flight_drop(h, &r[2]);
+		flights_free(fs);
+	}
+}
+
+static void the_last_to_leave_gives_the_answer_up(void **state)
+{
+	struct flights *fs = flights_new();
+	struct flight_reader r[3] = { 0 };
+	int alone = 0;
+	const struct flight_leader leader = { .alone = count_call, .arg = &alone };
+	bool leads;
+
+	(void)state;
+	struct flight *f = flight_join(fs, key_a, SMALL, &r[0], &leads);
+	flight_hold(f);
+	flight_lead(f, &leader);
+	assert_ptr_equal(flight_join(fs, key_a, SMALL, &r[1], &leads), f);
+	flight_drop(f, &r[0]);
+	assert_int_equal(alone, 0);
+	flight_drop(f, &r[1]);
+	assert_int_equal(alone, 1);
+	assert_int_equal(flights_count(fs), 0);          /* whoever asks now does not join what is being given up */
+	struct flight *g = flight_join(fs, key_a, SMALL, &r[2], &leads);
+	assert_true(leads);
+	assert_ptr_not_equal(f, g);
+	flight_finish(f, ERR_CLIENT_GONE);
+	flight_drop(f, NULL);
+	flight_drop(g, &r[2]);
+	assert_int_equal(alone, 1);
+	flights_free(fs);
+}
+
+static void a_raw_reader_goes_on_from_what_has_come(void **state)
+{
+	struct flights *fs = flights_new();
+	struct flight_reader r = { READER, .raw = true };
+	struct buf text;
+	enum err why;
+	bool leads;
+
+	(void)state;
+	for (int pieces = 0; pieces < 4; pieces++) {
+		struct flight_reader raw = r;
+		struct flight *f = flight_join(fs, key_a, SMALL, &raw, &leads);
+		buf_init(&text, SMALL);
+		for (int i = 0; i < pieces; i++)
+			add(f, i == 1 ? PIECE_LOGPROBS : PIECE_CONTENT, "old");
+		assert_int_equal(flight_read(f, &raw, &text, &why), FLIGHT_WAIT);
+		flight_unraw(f, &raw);
+		assert_int_equal(flight_read(f, &raw, &text, &why), FLIGHT_WAIT);
+		add(f, PIECE_CONTENT, "new");
+		assert_int_equal(drain(f, &raw, &text), FLIGHT_WAIT);
+		assert_true(slice_is(buf_slice(&text), SLICE("new")));
+		buf_fini(&text);
+		flight_drop(f, &raw);
+	}
+	flights_free(fs);
+}
+
+/* ---- past the limit ---- */
+
+static void past_its_limit_it_keeps_a_window(void **state)
+{
+	struct flights *fs = flights_new();
+	struct flight_reader raw = { READER, .raw = true }, slow = { READER }, whole = { READER, .whole = true }, late = { READER };
+	int room = 0;
+	const struct flight_leader leader = { .alone = count_call, .room = count_call, .arg = &room };
+	struct buf text;
+	enum err why;
+	bool leads;
+
+	(void)state;
+	buf_init(&text, 2 * LARGE);
+	struct flight *f = flight_join(fs, key_a, SMALL, &raw, &leads);
+	flight_lead(f, &leader);
+	flight_join(fs, key_a, SMALL, &slow, &leads);
+	flight_join(fs, key_a, SMALL, &whole, &leads);
+	add(f, PIECE_THINKING, "short");                 /* a first piece not worth cutting */
+	assert_int_equal(add_text(f, SMALL / 2), 0);
+	assert_int_equal(flight_read(f, &whole, NULL, &why), FLIGHT_WAIT);
+	assert_true(add_text(f, 2 * FLIGHT_WINDOW) > FLIGHT_WINDOW);     /* the leader is to wait */
+	assert_int_equal(flight_read(f, &whole, NULL, &why), FLIGHT_OVER);
+	assert_ptr_not_equal(flight_join(fs, key_a, SMALL, &late, &leads), f);
+	assert_true(leads);
+	for (int i = 0; i < 40; i++) {
+		assert_int_equal(drain(f, &slow, &text), FLIGHT_WAIT);
+		assert_true(room > 0);
+		room = 0;
+		flight_open(f);
+		assert_true(flight_shut(f) <= FLIGHT_WINDOW);            /* all was read: the leader may go on */
+		add_text(f, FLIGHT_WINDOW / 2);
+		assert_true(flight_answer(f)->pieces.len <= 2 * FLIGHT_WINDOW);
+	}
+	add(f, PIECE_LAST, "\"done_reason\":\"stop\"");
+	flight_finish(f, ERR_OK);
+	assert_false(flight_landed(f));                  /* what is left of it is not to be stored */
+	assert_int_equal(drain(f, &slow, &text), FLIGHT_END);
+	assert_int_equal(text.len, SMALL / 2 + 2 * FLIGHT_WINDOW + 40 * (FLIGHT_WINDOW / 2));
+	buf_fini(&text);
+	flight_drop(f, &slow);
+	flight_drop(f, &whole);
+	flight_drop(f, &raw);
+	assert_int_equal(flights_count(fs), 1);
+	for (size_t i = 0; i < BUCKETS; i++)
+		if (fs->bucket[i])
+			flight_drop(fs->bucket[i], &late);
+	flights_free(fs);
+}
+
+static void readers_at_different_places_each_read_all(void **state)
+{
+	enum { READERS = 5, STEPS_N = 600 };
+	struct flights *fs = flights_new();
+	struct flight_reader r[READERS] = { 0 };
+	struct buf text[READERS];
+	struct flight *f = NULL;
+	size_t total = 0;
+	unsigned seed = 1;
+	bool leads;
+
+	(void)state;
+	for (int i = 0; i < READERS; i++) {
+		r[i].wake = ignore;
+		f = flight_join(fs, key_a, SMALL, &r[i], &leads);
+		buf_init(&text[i], 4 * LARGE);
+	}
+	for (int step = 0; step < STEPS_N; step++) {
+		seed = seed * 1103515245 + 12345;
+		size_t n = seed >> 16 & 0x1fff;
+		add_text(f, n);
+		total += n;
+		if (seed >> 29 == 0)
+			add(f, seed >> 28 & 1 ? PIECE_LOGPROBS : PIECE_THINKING, "{}");
+		for (int i = 0; i < READERS; i++)
+			if (step % (i * i * 8 + 1) == 0)         /* some read every step, some seldom */
+				drain(f, &r[i], &text[i]);
+	}
+	flight_finish(f, ERR_OK);
+	for (int i = 0; i < READERS; i++) {
+		assert_int_equal(drain(f, &r[i], &text[i]), FLIGHT_END);
+		assert_int_equal(text[i].len, total);
+		assert_memory_equal(text[i].at, text[0].at, total);
+	}
+	for (int i = 0; i < READERS; i++) {
+		buf_fini(&text[i]);
+		flight_drop(f, &r[i]);
+	}
+	flights_free(fs);
+}
+
+static void one_that_is_whole_by_then_is_read_whole(void **state)
+{
+	struct flights *fs = flights_new();
+	struct flight_reader whole = { .whole = true }, raw = { .raw = true };
+	enum err why;
+	bool leads;
+	char *long_text = calloc(1, SMALL + 1);
+
+	(void)state;
+	memset(long_text, 'x', SMALL);
+	struct flight *f = flight_join(fs, key_a, SMALL, &raw, &leads);
+	flight_join(fs, key_a, SMALL, &whole, &leads);
+	struct answer *a = flight_open(f);
+	assert_int_equal(answer_add(a, PIECE_CONTENT, slice_text(long_text)), ERR_OK);
+	a->whole = true;
+	assert_int_equal(flight_shut(f), 0);
+	flight_finish(f, ERR_OK);
+	assert_int_equal(flight_read(f, &whole, NULL, &why), FLIGHT_END);
+	assert_true(flight_answer(f)->pieces.len > SMALL);
+	free(long_text);
+	flight_drop(f, &whole);
+	flight_drop(f, &raw);
+	flights_free(fs);
+}
+
+static void joining_between_over_and_unlisted_starts_anew(void **state)
+{
+	struct flights *fs = flights_new();
+	struct flight_reader r = { 0 }, late = { 0 };
+	bool leads;
+
+	(void)state;
+	struct flight *f = flight_join(fs, key_a, SMALL, &r, &leads);
+	f->over = true;                                  /* as flight_shut() leaves it for a moment before it has unlisted it */
+	struct flight *g = flight_join(fs, key_a, SMALL, &late, &leads);
+	assert_true(leads);
+	assert_ptr_not_equal(f, g);
+	flight_unlist(f);
+	assert_int_equal(flights_count(fs), 1);          /* the new one stays */
+	flight_drop(f, &r);
+	flight_drop(g, &late);
+	flights_free(fs);
+}
+
+static void a_full_buffer_fails_the_reader_alone(void **state)
+{
+	struct flights *fs = flights_new();
+	struct flight_reader r = { READER }, other = { READER };
+	struct buf small, text;
+	enum err why;
+	bool leads;
+
+	(void)state;
+	buf_init(&small, 8);
+	buf_init(&text, SMALL);
+	struct flight *f = flight_join(fs, key_a, SMALL, &r, &leads);
+	flight_join(fs, key_a, SMALL, &other, &leads);
+	add(f, PIECE_CONTENT, "more than eight");
+	assert_int_equal(flight_read(f, &r, &small, &why), FLIGHT_FAILED);
+	assert_int_equal(why, ERR_TOO_LARGE);
+	assert_int_equal(drain(f, &other, &text), FLIGHT_WAIT);
+	assert_true(slice_is(buf_slice(&text), SLICE("more than eight")));
+	buf_fini(&small);
+	buf_fini(&text);
+	flight_drop(f, &r);
+	flight_drop(f, &other);
+	flights_free(fs);
+}
+
+/* ---- on threads ---- */
+
+enum { THREADS = 3, ROUNDS = 400, LINES = 60 };
+
+struct bell {
+	pthread_mutex_t lock;
+	pthread_cond_t rung;
+	int rings;
+};
+
+static void ring(void *arg)
+{
+	struct bell *b = arg;
+
+	pthread_mutex_lock(&b->lock);
+	b->rings++;
+	pthread_cond_signal(&b->rung);
+	pthread_mutex_unlock(&b->lock);
+}
+
+static void wait_for(struct bell *b)
+{
+	pthread_mutex_lock(&b->lock);
+	while (b->rings == 0)
+		pthread_cond_wait(&b->rung, &b->lock);
+	b->rings = 0;
+	pthread_mutex_unlock(&b->lock);
+}
+
+struct crew { struct flights *fs; _Atomic int wrong; };
+struct hand { struct crew *crew; unsigned seed; pthread_t thread; int led, followed, whole; };
+
+static unsigned next_random(struct hand *h)
+{
+	h->seed = h->seed * 1103515245 + 12345;
+	return h->seed >> 16;
+}
+
+/* The text of every flight: each part says where it is, and is as long as only it is. */
+static int line_of(char *to, size_t room, int i)
+{
+	return snprintf(to, room, "%d;%0*d", i, i * 7 % 40 + 1, 7);
+}
+
+static bool is_the_text(struct slice s)
+{
+	char want[LINES * 64];
+	size_t len = 0;
+
+	for (int i = 0; i < LINES; i++)
+		len += (size_t)line_of(want + len, sizeof want - len, i);
+	return slice_is(s, slice_of(want, len));
+}
+
+/* LINES parts, then the end or a failure; its own client may have left before. */
+static void lead_one(struct hand *h, struct flight *f, struct flight_reader *r)
+{
+	struct buf text;
+	unsigned how = next_random(h) % 4;
+	const struct flight_leader leader = { .alone = r->wake, .room = r->wake, .arg = r->arg };
+
+	h->led++;
+	flight_hold(f);
+	flight_lead(f, &leader);
+	if (how == 0)
+		flight_drop(f, r);                       /* its own client has left: it goes on for the others */
+	for (int i = 0; i < LINES; i++) {
+		char line[64];
+		line_of(line, sizeof line, i);
+		struct answer *a = flight_open(f);
+		if (answer_add(a, PIECE_CONTENT, slice_text(line)))
+			h->crew->wrong++;
+		flight_shut(f);
+	}
+	flight_finish(f, how == 1 ? ERR_UPSTREAM_BROKE : ERR_OK);
+	if (how != 0) {
+		buf_init(&text, LARGE);
+		r->raw = false;
+		enum flight_news news = drain(f, r, &text);
+		bool over = r->whole && news == FLIGHT_OVER;
+		if (!over && news != (how == 1 ? FLIGHT_FAILED : FLIGHT_END))
+			h->crew->wrong++;
+		if (!r->whole && !is_the_text(buf_slice(&text)))
+			h->crew->wrong++;
+		buf_fini(&text);
+		flight_drop(f, r);
+	}
+	flight_unlist(f);
+	flight_drop(f, NULL);
+}
+
+static void follow_one(struct hand *h, struct flight *f, struct flight_reader *r, struct bell *b)
+{
+	struct buf pieces, text;
+	int leaves = (int)(next_random(h) % 40);         /* how often it waits before it loses patience */
+	enum err why;
+
+	h->followed++;
+	buf_init(&pieces, LARGE);
+	buf_init(&text, LARGE);
+	for (;;) {
+		enum flight_news news = flight_read(f, r, &pieces, &why);
+		if (news == FLIGHT_WAIT) {
+			if (leaves-- == 0)
+				break;
+			wait_for(b);
+			continue;
+		}
+		if (news == FLIGHT_END) {
+			h->whole++;
+			if (r->whole && pieces_text(buf_slice(&flight_answer(f)->pieces), PIECE_CONTENT, &text))
+				h->crew->wrong++;
+			if (!r->whole && pieces_text(buf_slice(&pieces), PIECE_CONTENT, &text))
+				h->crew->wrong++;
+			if (!is_the_text(buf_slice(&text)))
+				h->crew->wrong++;
+		}
+		if (news != FLIGHT_MORE)
+			break;
+	}
+	buf_fini(&pieces);
+	buf_fini(&text);
+	flight_drop(f, r);
+}
+
+static void *work(void *arg)
+{
+	struct hand *h = arg;
+
+	for (int i = 0; i < ROUNDS; i++) {
+		struct bell b = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 };
+		struct flight_reader r = { .wake = ring, .arg = &b, .whole = next_random(h) % 3 == 0 };
+		/* small limits now and then, so that flights are passed, trimmed and unlisted while others join */
+		size_t limit = next_random(h) % 2 ? LARGE : 300;
+		bool leads;
+		struct flight *f = flight_join(h->crew->fs, i % 2 ? key_a : key_b, limit, &r, &leads);
+		if (!f)
+			h->crew->wrong++;
+		else if (leads)
+			lead_one(h, f, &r);
+		else
+			follow_one(h, f, &r, &b);
+		pthread_mutex_destroy(&b.lock);
+		pthread_cond_destroy(&b.rung);
+	}
+	return NULL;
+}
+
+static void threads_join_lead_and_leave_as_they_like(void **state)
+{
+	struct crew crew = { flights_new(), 0 };
+	struct hand hand[THREADS] = { 0 };
+	int led = 0;
+
+	(void)state;
+	for (int i = 0; i < THREADS; i++) {
+		hand[i] = (struct hand){ .crew = &crew, .seed = (unsigned)i * 77 + 5 };
+		assert_int_equal(pthread_create(&hand[i].thread, NULL, work, &hand[i]), 0);
+	}
+	for (int i = 0; i < THREADS; i++) {
+		pthread_join(hand[i].thread, NULL);
+		assert_int_equal(hand[i].led + hand[i].followed, ROUNDS);
+		led += hand[i].led;
+	}
+	assert_int_equal(crew.wrong, 0);
+	assert_true(led > 0);
+	assert_int_equal(flights_count(crew.fs), 0);
+	flights_free(crew.fs);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(one_key_has_one_leader),
+		cmocka_unit_test(no_memory_is_no_flight),
+		cmocka_unit_test(every_piece_reaches_every_reader_whenever_it_joins),
+		cmocka_unit_test(wakes_once_who_waits),
+		cmocka_unit_test(what_came_before_a_failure_is_read_first),
+		cmocka_unit_test(a_failed_flight_is_joined_by_nobody_a_landed_one_until_unlisted),
+		cmocka_unit_test(the_last_to_leave_gives_the_answer_up),
+		cmocka_unit_test(a_raw_reader_goes_on_from_what_has_come),
+		cmocka_unit_test(past_its_limit_it_keeps_a_window),
+		cmocka_unit_test(readers_at_different_places_each_read_all),
+		cmocka_unit_test(one_that_is_whole_by_then_is_read_whole),
+		cmocka_unit_test(joining_between_over_and_unlisted_starts_anew),
+		cmocka_unit_test(a_full_buffer_fails_the_reader_alone),
+		cmocka_unit_test(threads_join_lead_and_leave_as_they_like),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
