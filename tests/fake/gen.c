@@ -1029,7 +1029,7 @@ static void gen_run(struct gen *g)
 		if (g->half_line == g->i - 1) {
 			g->running = false;
 			last_chunk(g);
-			gen_end(g, REQ_FAILED, true, false);
+			gen_end(g, REQ_FAILED, g->close_at_end, false);
 			return;
 		}
 	}
