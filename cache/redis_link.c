@@ -8,6 +8,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "proxy/base/log.h"
 
@@ -30,12 +31,29 @@ struct redis_resolve {                        /* a look-up of a name; it cannot 
 static void attempt(struct redis_link *l);
 static void on_timer(uv_timer_t *t);
 
+static void lost(struct redis_link *l, bool free_it, const char *why);
+
+/* Nothing was asked and yet something came: whatever it is, the next reply would be taken for another's, and hiredis ends
+ * the process over it. */
+static bool speaks_unasked(const struct redis_conn *c)
+{
+	char byte;
+
+	return c->connected && c->link && !c->ac->replies.head && recv(c->ac->c.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+static const char unasked[] = "it speaks without being asked";
+
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
 	struct redis_conn *c = poll->data;
 
 	if (status < 0)                                /* hiredis finds the error when it reads */
 		events = UV_READABLE | UV_WRITABLE;
+	if (c->ac && events & UV_READABLE && speaks_unasked(c)) {
+		lost(c->link, true, unasked);
+		return;
+	}
 	if (c->ac && events & UV_READABLE)
 		redisAsyncHandleRead(c->ac);
 	if (c->ac && events & UV_WRITABLE)
@@ -148,6 +166,10 @@ static void on_reply(redisAsyncContext *ac, void *reply, void *none)
 		return;
 	if (!reply) {                                  /* hiredis has given the connection up, and frees it itself */
 		lost(l, false, ac->errstr && *ac->errstr ? ac->errstr : "the connection is lost");
+		return;
+	}
+	if (!ac->replies.head && ac->c.reader->pos < ac->c.reader->len) {       /* more than was asked for */
+		lost(l, true, unasked);
 		return;
 	}
 	struct redis_call *call = c->calls;
