@@ -183,7 +183,8 @@ size_t scan_text_cut(struct slice t, size_t most)
 		if (t.at[at] == '\\' && at + 1 < t.len) {
 			step = t.at[at + 1] == 'u' ? 6 : 2;
 			/* a high surrogate stays with its low one */
-			if (step == 6 && at + 12 <= t.len && (hex4(t.at + at + 2) & 0xFC00) == 0xD800 && t.at[at + 6] == '\\')
+			if (step == 6 && at + 12 <= t.len && (hex4(t.at + at + 2) & 0xFC00) == 0xD800 && t.at[at + 6] == '\\' &&
+			    t.at[at + 7] == 'u')
 				step = 12;
 		} else {
 			while (at + step < t.len && ((unsigned char)t.at[at + step] & 0xC0) == 0x80)
