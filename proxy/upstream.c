@@ -46,7 +46,8 @@ struct upstream {
 	struct metrics *metrics;
 	CURLM *multi;
 	uv_timer_t timer;
-	struct alarm look;                   /* for what has ended outside curl's own events */
+	uv_idle_t fresh;                     /* runs once when handles were added */
+	int closing;
 	CURL *idle[IDLE_EASY_MAX];           /* easy handles to use again */
 	size_t n_idle;
 	size_t n_transfers;
@@ -135,9 +136,16 @@ static int on_curl_timer(CURLM *multi, long ms, void *arg)
 	return 0;
 }
 
-static void on_look(struct alarm *a)
+/* New handles set off here, still before the loop sleeps: in upstream_start() their first callbacks could come before it has
+ * returned, and by curl's own timer a turn later. */
+static void on_fresh(uv_idle_t *idle)
 {
-	check_done((struct upstream *)((char *)a - offsetof(struct upstream, look)));
+	struct upstream *u = idle->data;
+	int running;
+
+	uv_idle_stop(idle);
+	curl_multi_socket_action(u->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+	check_done(u);
 }
 
 /* ---- a transfer's end ---- */
@@ -444,16 +452,9 @@ static void set_method(struct private *t)
 	}
 }
 
-/* A failure that curl knows of already is told from the loop: see begin(). */
-static void check_soon(struct upstream *u)
-{
-	alarm_set(u->alarms, &u->look, 0, on_look);
-}
-
 static enum err send_off(struct private *t)
 {
 	struct upstream *u = t->u;
-	int running;
 
 	t->pub.host = t->ticket.host;
 	t->easy = u->n_idle ? u->idle[--u->n_idle] : curl_easy_init();
@@ -480,9 +481,7 @@ static enum err send_off(struct private *t)
 	count(t, &u->metrics->upstream_requests);
 	t->last_bytes = loop_now(u->loop);
 	alarm_set(u->alarms, &t->alarm, t->rq.first_byte_ms, on_alarm);
-	/* without this the first byte would wait for curl's own timer; our callers are not inside curl here */
-	curl_multi_socket_action(u->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-	check_soon(u);
+	uv_idle_start(&u->fresh, on_fresh);
 	return ERR_OK;
 }
 
@@ -587,6 +586,8 @@ struct upstream *upstream_new(struct loop *loop, struct alarms *alarms, struct h
 	u->metrics = metrics;
 	uv_timer_init(&loop->uv, &u->timer);
 	u->timer.data = u;
+	uv_idle_init(&loop->uv, &u->fresh);
+	u->fresh.data = u;
 	curl_multi_setopt(u->multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket);
 	curl_multi_setopt(u->multi, CURLMOPT_SOCKETDATA, u);
 	curl_multi_setopt(u->multi, CURLMOPT_TIMERFUNCTION, on_curl_timer);
@@ -597,15 +598,19 @@ struct upstream *upstream_new(struct loop *loop, struct alarms *alarms, struct h
 
 static void free_upstream(uv_handle_t *h)
 {
-	free(h->data);
+	struct upstream *u = h->data;
+
+	if (--u->closing == 0)
+		free(u);
 }
 
 void upstream_free(struct upstream *u)
 {
 	assert(u->n_transfers == 0);
-	alarm_clear(u->alarms, &u->look);
 	for (size_t i = 0; i < u->n_idle; i++)
 		curl_easy_cleanup(u->idle[i]);
 	curl_multi_cleanup(u->multi);
+	u->closing = 2;
 	uv_close((uv_handle_t *)&u->timer, free_upstream);
+	uv_close((uv_handle_t *)&u->fresh, free_upstream);
 }
