@@ -3,7 +3,7 @@
  *   0  magic "oce", version            56  family, flags                  70  length of pieces
  *   4  length of the whole             58  lengths of model, space,       74  model, space, question,
  *   8  checksum of all from 16 on          question, content type             content type, pieces
- *  16  created, expires                66  (zero)
+ *  16  created, expires                66  mark
  *  32  eval_count, eval_ns, prompt_eval_ns
  *
  * The checksum (XXH3, 64 bits) is there against torn pages and wrong bytes, not against somebody who forges: who can
@@ -70,6 +70,7 @@ enum err entry_pack(struct buf *out, const struct entry_meta *m, struct slice pi
 	head[56] = (char)m->family;
 	head[57] = (char)((m->stream ? FLAG_STREAM : 0) | (m->length ? FLAG_LENGTH : 0) |
 			  (m->has_model ? FLAG_HAS_MODEL : 0));
+	number_write(head + 66, m->mark, 4);
 	number_write(head + 70, pieces.len, 4);
 
 	e = buf_reserve(out, total);
@@ -105,6 +106,7 @@ static bool front_read(struct slice raw, struct entry_meta *m, size_t *end)
 		.stream = flags & FLAG_STREAM,
 		.length = flags & FLAG_LENGTH,
 		.has_model = flags & FLAG_HAS_MODEL,
+		.mark = (uint32_t)number_read(raw.at + 66, 4),
 	};
 	for (int i = 0; i < STRINGS; i++) {
 		size_t len = number_read(raw.at + 58 + 2 * i, 2);

@@ -17,12 +17,18 @@ struct entry_meta {
 	bool stream;                          /* the reply it was made from was a stream */
 	bool length;                          /* done_reason length: for exact hits only */
 	bool has_model;
+	uint32_t mark;                        /* entry_mark() of the key it is stored under: one in another's place is known by it */
 	uint64_t eval_count, eval_ns, prompt_eval_ns;
 	struct slice model;                   /* in full form */
 	struct slice space;                   /* X-Cache-Namespace */
 	struct slice question;                /* the first ENTRY_QUESTION_MAX bytes, cut at a character */
 	struct slice content_type;            /* of the upstream's reply */
 };
+
+static inline uint32_t entry_mark(const uint8_t key[KEY_BYTES])
+{
+	return (uint32_t)key[0] | (uint32_t)key[1] << 8 | (uint32_t)key[2] << 16 | (uint32_t)key[3] << 24;
+}
 
 /* Appends the packed entry to out, the question cut to ENTRY_QUESTION_MAX. Errors: TOO_LARGE (also for a name past
  * ENTRY_NAME_MAX), NO_MEMORY; out is then as it was. */

@@ -520,9 +520,9 @@ static bool open_entry(struct exchange *x, struct entry_meta *m, struct slice *p
 {
 	enum err e = entry_unpack(buf_slice(&x->get.entry), m, pieces);
 
-	if (e) {
+	if (e || m->mark != entry_mark(x->get.key)) {
 		metric_add(&x->worker->metrics, corrupt_entries, 1);
-		log_line(LOG_WARN, "cache", "a stored entry was not whole and is dropped");
+		log_line(LOG_WARN, "cache", "a stored entry was not whole, or not at its place, and is dropped");
 		x->worker->shared->store->ops->drop(x->worker->link, x->get.key, NULL, NULL);
 		return false;
 	}

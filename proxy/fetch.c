@@ -100,7 +100,8 @@ static bool store(struct exchange *x, const struct answer *a, const struct fligh
 	int64_t now = wall_now(), ttl = policy_ttl_ms(&rules, &x->wishes);
 	struct entry_meta m = {
 		.created_ms = now, .expires_ms = now + ttl, .family = x->family, .stream = head->stream, .length = a->length,
-		.has_model = a->has_model, .eval_count = a->eval_count, .eval_ns = a->eval_ns, .prompt_eval_ns = a->prompt_eval_ns,
+		.has_model = a->has_model, .mark = entry_mark(x->key), .eval_count = a->eval_count, .eval_ns = a->eval_ns,
+		.prompt_eval_ns = a->prompt_eval_ns,
 		.model = x->ask.model_full, .space = x->wishes.space, .question = x->ask.question,
 		.content_type = slice_text(head->content_type),
 	};

@@ -24,7 +24,7 @@ static struct entry_meta sample(void)
 {
 	return (struct entry_meta){
 		.created_ms = 1700000000123, .expires_ms = 1700086400123, .family = FAMILY_EMBED,
-		.stream = true, .length = false, .has_model = true,
+		.stream = true, .length = false, .has_model = true, .mark = 0xfe01a2b3,
 		.eval_count = 42, .eval_ns = UINT64_MAX, .prompt_eval_ns = 1ull << 40,
 		.model = SLICE("llama3.2:latest"), .space = SLICE("team-a"),
 		.question = SLICE("Які є факультети в ХДУ?"), .content_type = SLICE("application/x-ndjson"),
@@ -54,6 +54,7 @@ static void same_meta(const struct entry_meta *a, const struct entry_meta *b)
 	assert_int_equal(a->stream, b->stream);
 	assert_int_equal(a->length, b->length);
 	assert_int_equal(a->has_model, b->has_model);
+	assert_int_equal(a->mark, b->mark);
 	assert_true(a->eval_count == b->eval_count && a->eval_ns == b->eval_ns);
 	assert_true(a->prompt_eval_ns == b->prompt_eval_ns);
 	same_slice(a->model, b->model);
