@@ -88,7 +88,7 @@ run: deps  ## install what is missing, build, and start with proxy.conf
 	@./ollacache -c proxy.conf
 
 test:  ## install what is missing, build, run all tests; the last line is the count
-	@tests/run.sh deps lint unit scenario transparency clients packaging
+	@tests/run.sh deps lint unit scenario transparency clients browser packaging
 
 unit:  ## unit tests
 	@tests/run.sh unit
@@ -96,6 +96,8 @@ scenario:  ## whole requests against the fake upstream (varnishtest)
 	@tests/run.sh scenario
 clients:  ## real client libraries through the proxy
 	@tests/run.sh clients
+browser:  ## the dashboard in headless Chromium
+	@tests/run.sh browser
 transparency:  ## recorded requests, with and without the proxy; WIRE=folder for another set of recordings
 	@WIRE='$(WIRE)' tests/run.sh transparency
 quality:  ## how well near questions are told apart and candidates chosen; DATA=folder for other data
@@ -164,7 +166,7 @@ ifneq ($(filter-out clean help deps,$(or $(MAKECMDGOALS),all)),)
 $(shell mkdir -p $(B); echo '$(FLAGS)' | cmp -s - $(B)/flags || echo '$(FLAGS)' >$(B)/flags)
 endif
 
-.PHONY: all deps run test unit scenario clients transparency quality chaos asan tsan fuzz lint bench docs install \
+.PHONY: all deps run test unit scenario clients browser transparency quality chaos asan tsan fuzz lint bench docs install \
 	uninstall image verify-docker packaging clean help unit-programs program
 .DELETE_ON_ERROR:
 .SECONDARY:

@@ -100,6 +100,7 @@ for suite; do
 	scenario) script scenario 1800 tests/scenario/run.sh ;;
 	transparency) script transparency 900 tests/transparency.sh ;;
 	clients) script clients 1800 tests/clients/run.sh ;;
+	browser) script browser 900 tests/browser/run.sh ;;
 	packaging) script packaging 300 tests/packaging/run.sh ;;
 	quality) script quality 3600 tests/quality/run.sh ;;
 	chaos) script chaos 3600 tests/chaos/run.sh ;;
