@@ -21,6 +21,9 @@ mkdir -p build/quality
 # shellcheck disable=SC2086
 "${CC:-gcc}" -o build/quality/quality $objects -ljansson -lhunspell -lstemmer -licuuc -lpthread -lm || exit 2
 
+said=$(mktemp) || exit 2
+trap 'rm -f "$said"' EXIT
+{
 if ls "$data"/*.jsonl >/dev/null 2>&1; then
 	build/quality/quality -d build/quality/differences.tsv tests/quality/own_pairs.tsv "$data"
 	result=$?
@@ -36,4 +39,10 @@ if [ -x tests/quality/run_scoring.sh ]; then
 	echo
 	tests/quality/run_scoring.sh "$scoring" || result=1
 fi
+} >"$said" 2>&1
+cat "$said"
+passed=$(grep -cE '^ok  |^bar: .*: met$' "$said")
+failed=$(grep -cE '^MISS |^bar: .*: MISSED$' "$said")
+[ "$result" = 0 ] || [ "$failed" != 0 ] || failed=1        # it broke off
+echo "$passed passed, $failed failed"
 exit $result
