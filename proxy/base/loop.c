@@ -5,10 +5,8 @@
 #include <stdlib.h>
 #include <time.h>
 
-static void run_mail(uv_async_t *bell)
+static void run_mail(struct loop *l)
 {
-	struct loop *l = bell->data;
-
 	pthread_mutex_lock(&l->lock);
 	struct mail *m = l->first;
 	l->first = NULL;
@@ -22,6 +20,11 @@ static void run_mail(uv_async_t *bell)
 		m->run(m);
 		m = next;
 	}
+}
+
+static void on_bell(uv_async_t *bell)
+{
+	run_mail(bell->data);
 }
 
 static void bury_all(struct loop *l)
@@ -45,15 +48,21 @@ static void on_turn_begin(uv_prepare_t *p)
 {
 	struct loop *l = p->data;
 
+	if (l->local) {                    /* mail the loop's thread sent itself rang no bell */
+		l->local = false;
+		run_mail(l);
+	}
 	if (l->before_sleep)
 		l->before_sleep(l, l->before_sleep_arg);
 	bury_all(l);
+	if (l->local)                      /* and what was sent just now would sleep with us */
+		uv_async_send(&l->bell);
 }
 
 void loop_init(struct loop *l)
 {
 	*l = (struct loop){ .last = &l->first };
-	if (uv_loop_init(&l->uv) || uv_async_init(&l->uv, &l->bell, run_mail) ||
+	if (uv_loop_init(&l->uv) || uv_async_init(&l->uv, &l->bell, on_bell) ||
 	    uv_check_init(&l->uv, &l->turn_end) || uv_prepare_init(&l->uv, &l->turn_begin))
 		abort();                   /* at start, with no descriptors left: nothing else can be done */
 	pthread_mutex_init(&l->lock, NULL);
@@ -64,6 +73,10 @@ void loop_init(struct loop *l)
 
 void loop_run(struct loop *l)
 {
+	pthread_mutex_lock(&l->lock);
+	l->thread = pthread_self();
+	l->runs = true;
+	pthread_mutex_unlock(&l->lock);
 	uv_run(&l->uv, UV_RUN_DEFAULT);
 }
 
@@ -88,15 +101,17 @@ void loop_fini(struct loop *l)
 void loop_post(struct loop *l, struct mail *m)
 {
 	pthread_mutex_lock(&l->lock);
-	bool ring = !m->posted;
-	if (ring) {
+	bool fresh = !m->posted, own = l->runs && pthread_equal(l->thread, pthread_self());
+	if (fresh) {
 		m->posted = true;
 		m->next = NULL;
 		*l->last = m;
 		l->last = &m->next;
 	}
 	pthread_mutex_unlock(&l->lock);
-	if (ring)
+	if (fresh && own)
+		l->local = true;
+	else if (fresh)
 		uv_async_send(&l->bell);
 }
 

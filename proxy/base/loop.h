@@ -29,6 +29,9 @@ struct loop {
 	uv_check_t turn_end;
 	pthread_mutex_t lock;
 	struct mail *first, **last;  /* guarded by lock */
+	pthread_t thread;            /* the loop's own, once it runs */
+	bool runs;                   /* loop_run() was called: `thread` is set */
+	bool local;                  /* there is mail from the loop's own thread, for which no bell was rung */
 	struct burial *dead;
 	void (*before_sleep)(struct loop *, void *arg);   /* optional: flush what a turn has gathered */
 	void *before_sleep_arg;
