@@ -478,8 +478,8 @@ class Stage:
                         t.process.kill()
                         t.process.wait()
                         code = 'none: it hangs'
-                    if code not in (0, None):
-                        bad.append('the proxy ended with %s' % code)
+                if code not in (0, None):
+                    bad.append('the proxy ended with %s' % code)
                 if 'ERROR: AddressSanitizer' in t.said() or 'runtime error:' in t.said() or 'WARNING: ThreadSanitizer' in t.said() or 'ERROR: LeakSanitizer' in t.said():
                     bad.append('a sanitizer complains')
         return bad
