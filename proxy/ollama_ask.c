@@ -305,6 +305,19 @@ static int complex_field(const json_t *v)
 	return n >= 1 && n <= COMPLEX_MOST && n == floor(n) ? (int)n : COMPLEX_BAD;
 }
 
+/* Is the key, as it is written, this one? */
+static bool key_is(struct slice written, struct slice key)
+{
+	struct buf plain;
+
+	if (!written.len || !memchr(written.at, '\\', written.len))
+		return slice_is(written, key);
+	buf_init(&plain, key.len);
+	bool is = !json_decode_text(written, &plain) && slice_is(buf_slice(&plain), key);
+	buf_fini(&plain);
+	return is;
+}
+
 /* The client's body with complex taken out and the model's suffix off; its own bytes where neither is there. */
 static const char *make_forward(struct slice body, struct arena *arena, struct ask *ask)
 {
@@ -320,10 +333,12 @@ static const char *make_forward(struct slice body, struct arena *arena, struct a
 	buf_init(&out, body.len + CANONICAL_SLACK);
 	e = buf_add(&out, "{", 1);
 	for (scan_init(&s, body); !e && scan_next(&s, &name, &value); ) {
-		if (slice_is(name, SLICE("complex")))
+		if (key_is(name, SLICE("complex")))
 			continue;
-		e = buf_addf(&out, "%s\"%.*s\":", first ? "" : ",", (int)name.len, name.at);
-		if (!e && slice_is(name, SLICE("model"))) {
+		bool is_model = key_is(name, SLICE("model"));
+		e = is_model ? buf_addf(&out, "%s\"model\":", first ? "" : ",")
+		             : buf_addf(&out, "%s\"%.*s\":", first ? "" : ",", (int)name.len, name.at);
+		if (!e && is_model) {
 			e = buf_add(&out, "\"", 1);
 			e = e ? e : buf_put_json(&out, ask->model_plain);
 			e = e ? e : buf_add(&out, "\"", 1);
