@@ -590,11 +590,26 @@ static void get_exact(struct exchange *x, const uint8_t key[KEY_BYTES])
 	got_exact(x, news);
 }
 
+/* For log.level = debug: what the look-up is for, or why there is none. */
+static void log_decision(const struct exchange *x)
+{
+	char hex[2 * KEY_BYTES + 1] = "none";
+
+	if (!log_on(LOG_DEBUG))
+		return;
+	if (x->keyed)
+		key_hex(x->key, hex);
+	log_line(LOG_DEBUG, "cache", "%llu %s model %.*s digest %.12s candidates %u key %s%s%s", (unsigned long long)x->number,
+	         family_name[x->family], (int)x->ask.model_full.len, x->ask.model_full.len ? x->ask.model_full.at : "",
+	         *x->digest ? x->digest : "none", x->candidates, hex, x->bypass == BYPASS_NO ? "" : ", bypassed: ", bypass_name[x->bypass]);
+}
+
 static void start_lookup(struct exchange *x)
 {
 	exchange_step(x, STEP_LOOKUP);
 	if (x->bypass == BYPASS_NO || x->bypass == BYPASS_NO_CACHE)
 		exchange_make_key(x);
+	log_decision(x);
 	remember(x);
 	exchange_lookup(x);
 }

@@ -205,14 +205,53 @@ static void count(struct exchange *x)
 		metric_add(m, streaming_requests, 1);
 }
 
+/* What became of candidates, as X-Candidates tells it, as fields of their own. */
+static void log_winner(struct log_entry *e, const char *note)
+{
+	int n, winner;
+	double score;
+
+	if (sscanf(note, "%d; winner=%d; score=%lf", &n, &winner, &score) != 3)
+		return;
+	log_int(e, "candidates", n);
+	log_int(e, "winner", winner);
+	log_real(e, "score", score);
+}
+
+static void log_times(struct log_entry *e, const struct exchange *x, int64_t total_us)
+{
+	const struct request *r = x->request;
+	char key[32];
+
+	log_ms(e, "total_ms", total_us);
+	if (r->first_byte_us)
+		log_ms(e, "first_byte_ms", r->first_byte_us - r->begun_us);
+	for (int i = 0; i < STEPS; i++) {
+		if (x->step_us[i] <= 0)
+			continue;
+		snprintf(key, sizeof key, "%s_ms", step_name[i]);
+		log_ms(e, key, x->step_us[i]);
+	}
+}
+
+/* Somebody who only looks (a dashboard, a scraper, a health check) does so every few seconds: that is told at debug. */
+static enum log_level request_level(const struct exchange *x)
+{
+	const struct request *r = x->request;
+	bool looks = !strcmp(r->method, "GET") || !strcmp(r->method, "HEAD");
+
+	return admin_is_own(r) && looks && x->status < 400 ? LOG_DEBUG : LOG_INFO;
+}
+
 static void log_request(struct exchange *x, bool sent, int64_t total_us)
 {
 	struct log_entry e;
 	const struct request *r = x->request;
+	enum log_level level = request_level(x);
 
-	if (!log_on(LOG_INFO))
+	if (!log_on(level))
 		return;
-	log_begin(&e, LOG_INFO, "request");
+	log_begin(&e, level, "request");
 	log_int(&e, "n", (int64_t)x->number);
 	log_text(&e, "client", slice_text(r->peer));
 	log_text(&e, "method", slice_text(r->method));
@@ -222,24 +261,19 @@ static void log_request(struct exchange *x, bool sent, int64_t total_us)
 		log_text(&e, "result", slice_text(result_name[x->result]));
 	if (x->result == RESULT_BYPASS && x->bypass != BYPASS_NO)
 		log_text(&e, "why", slice_text(x->doubt ? x->doubt : bypass_name[x->bypass]));
-	if (x->ask.model.len)
-		log_text(&e, "model", x->ask.model);
+	if (x->ask.model.len || x->style.model.len)
+		log_text(&e, "model", x->ask.model.len ? x->ask.model : x->style.model);
 	if (x->result == RESULT_SEMANTIC)
 		log_real(&e, "similarity", x->similarity);
 	if (*x->note)
-		log_text(&e, "candidates", slice_text(x->note));
+		log_winner(&e, x->note);
 	if (x->config->log_prompts && x->ask.question.len)
 		log_text(&e, "question", x->ask.question);
 	log_int(&e, "in", (int64_t)x->body_bytes);
 	log_int(&e, "out", (int64_t)r->sent_bytes);
 	if (*x->end || !sent)
 		log_text(&e, "end", slice_text(*x->end ? x->end : "not sent"));
-	for (int i = 0; i < STEPS; i++)
-		if (x->step_us[i] > 0)
-			log_ms(&e, step_name[i], x->step_us[i]);
-	if (r->first_byte_us)
-		log_ms(&e, "first_byte", r->first_byte_us - r->begun_us);
-	log_ms(&e, "total", total_us);
+	log_times(&e, x, total_us);
 	log_end(&e);
 }
 

@@ -1,6 +1,7 @@
 /* semantic.c - see semantic.h. Similarity and guards are in cache/; here is what one exchange has to do with them. */
 #include "proxy/semantic.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "cache/key.h"
@@ -54,6 +55,9 @@ static bool analyse(struct semantic *n, struct exchange *x, const struct lexicon
 	n->mode = semantic_mode(x->config);
 	n->threshold = semantic_threshold(x->config, &x->wishes);
 	n->words = words_of(l, x->ask.question, &n->arena);
+	if (n->words && similar_skip(n->mode, n->words) != WORDS_FIT)
+		log_line(LOG_DEBUG, "semantic", "%llu not for this tier: %s", (unsigned long long)x->number,
+		         words_skip_name[similar_skip(n->mode, n->words)]);
 	if (!n->words || similar_skip(n->mode, n->words) != WORDS_FIT || words_pack(&n->packed, n->words))
 		return false;
 	n->stored = similar_words(n->words, &n->arena, &n->n_stored);
@@ -96,6 +100,23 @@ const struct store_query *semantic_query(const struct semantic *n)
 	return n && n->asks ? &n->query : NULL;
 }
 
+/* For log.level = debug: one stored question that was proposed, and what was found. */
+static void log_verdict(const struct exchange *x, const uint8_t key[KEY_BYTES], const struct verdict *v)
+{
+	char hex[2 * KEY_BYTES + 1], guards[128] = "";
+
+	if (!log_on(LOG_DEBUG))
+		return;
+	key_hex(key, hex);
+	for (int i = GUARD_NONE + 1; i < GUARD_COUNT; i++) {
+		size_t len = strlen(guards);
+		if (v->guards & 1u << i)
+			snprintf(guards + len, sizeof guards - len, "%s%s", len ? "," : ", guards ", guard_name[i]);
+	}
+	log_line(LOG_DEBUG, "semantic", "%llu proposed %.16s: similarity %.3f, %s%s", (unsigned long long)x->number, hex, v->similarity,
+	         v->hit ? "a hit" : v->near ? "near" : "too far", guards);
+}
+
 bool semantic_choose(struct semantic *n, struct exchange *x, const struct store_get *g)
 {
 	struct verdict v;
@@ -110,8 +131,7 @@ bool semantic_choose(struct semantic *n, struct exchange *x, const struct store_
 		if (words_unpack(g->proposal[i].question, &n->arena, &stored))
 			continue;
 		similar_judge(n->mode, n->threshold, n->words, stored, &v);
-		log_line(LOG_DEBUG, "semantic", "%llu similarity %.2f%s%s", (unsigned long long)x->number, v.similarity,
-		         v.guard ? " guard " : "", guard_name[v.guard]);
+		log_verdict(x, g->proposal[i].key, &v);
 		if (v.near && !v.hit && v.similarity > nearest) {
 			nearest = v.similarity;
 			forbade = v.guard;
@@ -122,6 +142,8 @@ bool semantic_choose(struct semantic *n, struct exchange *x, const struct store_
 			n->chosen = true;
 		}
 	}
+	log_line(LOG_DEBUG, "semantic", "%llu has %zu stored questions proposed: %s at threshold %.2f", (unsigned long long)x->number, g->n_proposals,
+	         n->chosen ? "one is chosen" : "none will do", n->threshold);
 	if (!n->chosen && forbade != GUARD_NONE)
 		metric_label(&x->worker->metrics, semantic_guarded, forbade - 1);
 	if (n->chosen && x->config->semantic_shadow) {
