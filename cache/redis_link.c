@@ -42,6 +42,8 @@ static bool speaks_unasked(const struct redis_conn *c)
 	return c->connected && c->link && !c->ac->replies.head && recv(c->ac->c.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
+static void poll_again(struct redis_conn *c);
+
 static const char unasked[] = "it speaks without being asked";
 
 static void on_poll(uv_poll_t *poll, int status, int events)
@@ -58,6 +60,8 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 		redisAsyncHandleRead(c->ac);
 	if (c->ac && events & UV_WRITABLE)
 		redisAsyncHandleWrite(c->ac);
+	if (c->ac && status < 0)                       /* libuv has stopped, but words may stand before the error */
+		poll_again(c);
 }
 
 static void poll_again(struct redis_conn *c)
@@ -265,7 +269,10 @@ static void on_cluster(struct redis_call *call, const redisReply *reply)
 {
 	struct redis_link *l = greeting_of(call, GREET_CLUSTER);
 
-	if (reply && reply->type == REDIS_REPLY_STRING && strstr(reply->str, "cluster_enabled:1"))
+	/* said to a stranger's connection instead of any answer, and then it is closed */
+	if (reply && reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "DENIED", 6) == 0)
+		redis_link_drop(l, "it is in protected mode: give it a password, and redis.url the same");
+	else if (reply && reply->type == REDIS_REPLY_STRING && strstr(reply->str, "cluster_enabled:1"))
 		redis_link_drop(l, "this is a Redis Cluster, which is not supported: use one node or Sentinel");
 }
 
