@@ -271,8 +271,6 @@ static void stream_end(struct exchange *x, enum err e)
 			}
 		}
 		send_raw(x, rest, false);
-	} else if (rest.len) {
-		send_raw(x, rest, false);
 	}
 	if (f->ended) {
 		end_raw(x, true);
@@ -287,6 +285,9 @@ static void stream_end(struct exchange *x, enum err e)
 		struct buf line;
 		x->end = err_info[e].name;
 		buf_init(&line, LINE_SLACK);
+		/* a line that the upstream broke off is not begun; what passes without being cut into lines may be inside one */
+		if (f->blind && f->last_error == ERR_TOO_LARGE)
+			send_raw(x, SLICE("\n"), false);
 		if (!x->dialect->write_error(slice_text(err_info[e].text), &line))
 			send_raw(x, buf_slice(&line), true);
 		buf_fini(&line);
