@@ -261,6 +261,7 @@ static enum store_news redis_get(struct store_link *l, struct store_get *g)
 		redis_failed(l->store);
 		return STORE_FAILED;
 	}
+	buf_fini(&g->proposed);                        /* of a look-up before, with the same struct */
 	buf_init(&g->proposed, (size_t)STORE_PROPOSALS * NEAR_QUESTION_MAX);
 	if (g->query && l->redis.has_function && near_fits(g->query->words, g->query->n_words, &terms) &&
 	    !send_find(op, g->query))
