@@ -238,6 +238,27 @@ def redis_down_from_the_start(s):
     assert f.asked() == 2
 
 
+def redis_in_protected_mode(s):
+    """It says so to whoever comes from another machine, hears nothing and hangs up; here somebody plays it."""
+    def deny(door):
+        with contextlib.suppress(OSError):
+            while True:
+                c, _ = door.accept()
+                c.sendall(b'-DENIED Redis is running in protected mode.\r\n')
+                c.close()
+    f = s.fake()
+    with socket.create_server(('127.0.0.1', 0)) as door:
+        threading.Thread(target=deny, args=(door,), daemon=True).start()
+        p = s.proxy(f, dict(OFF, **{'cache.store': 'redis', 'redis.url': 'redis://127.0.0.1:%d' % door.getsockname()[1], 'redis.retry': '200ms'}))
+        end = time.monotonic() + LATE
+        while 'protected mode' not in p.said():
+            assert time.monotonic() < end, p.said()
+            time.sleep(0.02)
+        assert 'in time' not in p.said(), p.said()
+        assert p.generate('answered all the same').cache == 'miss'
+        door.shutdown(socket.SHUT_RDWR)
+
+
 def redis_frozen(s):
     f, r, p = redis_pair(s)
     assert [p.generate('q').cache for _ in range(2)] == ['miss', 'exact']
@@ -277,7 +298,7 @@ def redis_entry_corrupt(s):
 
 
 TESTS = [says_what_it_is, order_of_force, bad_configuration_is_1, could_not_start_is_2, health_option, reload, unix_socket, ipv6, several_addresses,
-         kept_over_a_restart, kill_9_under_load, redis_shared_by_two, redis_down_and_back, redis_down_from_the_start, redis_frozen, redis_loses_everything, redis_entry_corrupt]
+         kept_over_a_restart, kill_9_under_load, redis_shared_by_two, redis_down_and_back, redis_down_from_the_start, redis_in_protected_mode, redis_frozen, redis_loses_everything, redis_entry_corrupt]
 
 if __name__ == '__main__':
     sys.exit(main(TESTS))
