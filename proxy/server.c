@@ -35,6 +35,8 @@ static void run_daemon(struct server *s, unsigned i)
 	server_kick(s, i);                   /* it has more to do: once the others have had their turn */
 }
 
+static void watch_bodies(struct server *s);
+
 /* Everything this turn has asked for: daemons to run, bytes to send, owners to tell. Callbacks may ask for more. */
 void server_turn(struct server *s)
 {
@@ -47,6 +49,8 @@ void server_turn(struct server *s)
 		server_flush_all(s);
 		server_tell_all(s);
 	}
+	if (s->new_bodies)
+		watch_bodies(s);
 	if (s->dirty || s->to_flush || s->to_tell)
 		server_clock_soon(s);        /* no socket will tell of it: MHD's are edge-triggered */
 }
@@ -79,6 +83,23 @@ void conn_unwatch(struct conn *c)
 	c->watched = 0;
 }
 
+/* The client's end came in the packet of its last bytes: MHD has seen one edge for both, has read the bytes, and would wait
+ * for another. Ending our own reading side makes one; what is still unread can be read as before. */
+static void hasten_end(struct conn *c)
+{
+	conn_unwatch(c);
+	shutdown(c->fd, SHUT_RD);
+}
+
+/* Whoever is still sending a body at the end of a turn is watched for its end. */
+static void watch_bodies(struct server *s)
+{
+	s->new_bodies = false;
+	for (struct conn *c = s->list[CONN_BODY].first; c; c = c->next)
+		if (!c->watched && c->request)
+			conn_watch(c, 0);
+}
+
 static void on_watched(uv_poll_t *poll, int status, int events)
 {
 	struct server *s = poll->data;
@@ -91,7 +112,9 @@ static void on_watched(uv_poll_t *poll, int status, int events)
 		struct request_private *r = c->request;
 		if (!r)
 			continue;
-		if (e[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		if (e[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR) && !r->whole)
+			hasten_end(c);
+		else if (e[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 			request_gone(r, ERR_CLIENT_GONE);
 		else if (e[i].events & EPOLLOUT)
 			request_flush_now(r);
@@ -403,6 +426,7 @@ static enum MHD_Result first_call(struct request_private *r, const char *method,
 	if (!head_is_good(r))
 		return refuse_head(r);
 	conn_state(r->conn, r->pub.has_body ? CONN_BODY : CONN_BUSY);
+	s->new_bodies |= r->pub.has_body;
 	s->o.ops->begin(&r->pub, s->o.arg);
 	return MHD_YES;
 }

@@ -104,7 +104,7 @@ struct server {
 	int lingering[SERVER_LINGER];
 	unsigned linger_at;
 	int64_t linger_until;
-	bool draining, resting;
+	bool draining, resting, new_bodies;
 	int64_t rest_until;
 	int closing;
 };
