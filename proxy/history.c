@@ -10,14 +10,14 @@ struct sums {                                /* over all workers, since the star
 	uint64_t connections, streams;
 };
 
-struct step {
+struct slot {
 	int64_t end_ms;                      /* wall clock */
 	uint32_t kind[KINDS], tokens, errors, connections, streams;
 	float gpu_s, hit_ms, miss_ms;        /* medians; negative: none */
 };
 
 struct series {
-	struct step *step;
+	struct slot *step;
 	size_t room, added;
 	int64_t every_ms, due_ms;
 	struct sums before;
@@ -28,7 +28,7 @@ struct history {
 	struct alarm alarm;
 	pthread_mutex_t lock;
 	struct series hour, day;             /* written under the lock */
-	struct step hours[HISTORY_HOUR], days[HISTORY_DAY];
+	struct slot hours[HISTORY_HOUR], days[HISTORY_DAY];
 };
 
 double history_median_us(const uint64_t bucket[METRIC_BUCKETS], const uint64_t *most_us)
@@ -88,9 +88,9 @@ static float median_ms(const uint64_t now[METRIC_BUCKETS], const uint64_t before
 
 static void add_step(struct series *s, const struct sums *now)
 {
-	struct step *to = &s->step[s->added++ % s->room];
+	struct slot *to = &s->step[s->added++ % s->room];
 
-	*to = (struct step){
+	*to = (struct slot){
 		.end_ms = wall_now(), .tokens = (uint32_t)(now->tokens - s->before.tokens),
 		.errors = (uint32_t)(now->errors - s->before.errors), .connections = (uint32_t)now->connections,
 		.streams = (uint32_t)now->streams, .gpu_s = (float)((double)(now->gpu_ns - s->before.gpu_ns) / 1e9),
@@ -157,12 +157,12 @@ static size_t count_of(const struct series *s)
 	return s->added < s->room ? s->added : s->room;
 }
 
-static const struct step *step_at(const struct series *s, size_t i)       /* 0: the oldest */
+static const struct slot *step_at(const struct series *s, size_t i)       /* 0: the oldest */
 {
 	return &s->step[(s->added - count_of(s) + i) % s->room];
 }
 
-/* One array: a number of every step, by where it stands in struct step. */
+/* One array: a number of every step, by where it stands in struct slot. */
 static enum err put_counts(struct buf *out, const char *name, const struct series *s, size_t offset)
 {
 	enum err e = buf_addf(out, ",\"%s\":[", name);
@@ -186,18 +186,18 @@ static enum err put_reals(struct buf *out, const char *name, const struct series
 static enum err put_series(struct buf *out, const char *name, const struct series *s)
 {
 	static const struct { const char *name; size_t offset; bool real; } columns[] = {
-		{ "exact", offsetof(struct step, kind[RESULT_EXACT]), false },
-		{ "semantic", offsetof(struct step, kind[RESULT_SEMANTIC]), false },
-		{ "joined", offsetof(struct step, kind[RESULT_JOINED]), false },
-		{ "miss", offsetof(struct step, kind[RESULT_MISS]), false },
-		{ "bypass", offsetof(struct step, kind[RESULT_BYPASS]), false },
-		{ "tokens_saved", offsetof(struct step, tokens), false },
-		{ "upstream_errors", offsetof(struct step, errors), false },
-		{ "connections", offsetof(struct step, connections), false },
-		{ "streams", offsetof(struct step, streams), false },
-		{ "gpu_seconds_saved", offsetof(struct step, gpu_s), true },
-		{ "first_byte_hit_ms", offsetof(struct step, hit_ms), true },
-		{ "first_byte_miss_ms", offsetof(struct step, miss_ms), true },
+		{ "exact", offsetof(struct slot, kind[RESULT_EXACT]), false },
+		{ "semantic", offsetof(struct slot, kind[RESULT_SEMANTIC]), false },
+		{ "joined", offsetof(struct slot, kind[RESULT_JOINED]), false },
+		{ "miss", offsetof(struct slot, kind[RESULT_MISS]), false },
+		{ "bypass", offsetof(struct slot, kind[RESULT_BYPASS]), false },
+		{ "tokens_saved", offsetof(struct slot, tokens), false },
+		{ "upstream_errors", offsetof(struct slot, errors), false },
+		{ "connections", offsetof(struct slot, connections), false },
+		{ "streams", offsetof(struct slot, streams), false },
+		{ "gpu_seconds_saved", offsetof(struct slot, gpu_s), true },
+		{ "first_byte_hit_ms", offsetof(struct slot, hit_ms), true },
+		{ "first_byte_miss_ms", offsetof(struct slot, miss_ms), true },
 	};
 	enum err e = buf_addf(out, ",\"%s\":{\"step_s\":%lld,\"steps\":%zu,\"end_ms\":[", name, (long long)s->every_ms / 1000, s->room);
 
