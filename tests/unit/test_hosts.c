@@ -1,0 +1,377 @@
+/* uses: proxy/base/loop.c proxy/base/buf.c proxy/base/err.c proxy/base/arena.c proxy/base/ask.c proxy/base/scan.c proxy/ollama_ask.c proxy/ollama_answer.c */
+/* libs: -luv -ljansson -lm -lpthread */
+/* test_hosts.c - places at upstreams (the least busy, in order of asking, none lost whoever leaves when), what is known of
+ * their models and for how long, and the budget of bytes (budget.c), both also from several threads. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+
+#include "proxy/budget.c"
+#include "proxy/hosts.c"
+#include "proxy/route.c"
+#include "proxy/seen.c"
+
+static const char *const urls[] = { "http://a/", "http://b//", "http://c" };
+static struct loop loop;
+
+static int open_loop(void **state)
+{
+	(void)state;
+	loop_init(&loop);
+	return 0;
+}
+
+static int close_loop(void **state)
+{
+	(void)state;
+	loop_fini(&loop);
+	return 0;
+}
+
+static int told;
+static void tell(struct mail *m)
+{
+	(void)m;
+	told++;
+}
+
+static void turn(void)
+{
+	uv_run(&loop.uv, UV_RUN_NOWAIT);
+}
+
+static struct host_ticket ticket(host_set may)
+{
+	return (struct host_ticket){ .mail.run = tell, .loop = &loop, .may = may, .host = -1 };
+}
+
+static int64_t busy(const struct hosts *h)
+{
+	int64_t n = 0;
+
+	for (size_t i = 0; i < h->n; i++)
+		n += h->host[i].in_flight;
+	return n;
+}
+
+static void the_least_busy_of_those_that_are_up(void **state)
+{
+	struct hosts *h = hosts_new(urls, 3);
+	struct host_ticket t[8];
+
+	(void)state;
+	assert_string_equal(hosts_url(h, 0), "http://a");
+	assert_string_equal(hosts_url(h, 1), "http://b");
+	hosts_set_up(h, 1, true);
+	hosts_set_up(h, 2, true);
+	for (int i = 0; i < 8; i++)
+		t[i] = ticket(UINT32_MAX);
+	for (int i = 0; i < 4; i++)
+		assert_true(hosts_take(h, &t[i], 0));
+	assert_int_equal(h->host[0].in_flight, 0);       /* held to be down: only when nothing else is left */
+	assert_int_equal(h->host[1].in_flight, 2);
+	assert_int_equal(h->host[2].in_flight, 2);
+	assert_true(hosts_take(h, &t[4], 2));
+	assert_int_equal(t[4].host, 0);
+	t[5].may = 1u << 1;
+	assert_false(hosts_take(h, &t[5], 2));
+	t[6].tried = 1u << 1 | 1u << 2;
+	assert_true(hosts_take(h, &t[6], 0));
+	assert_int_equal(t[6].host, 0);                  /* what was tried comes last, even after what is down */
+	hosts_leave(h, &t[5]);
+	for (int i = 0; i < 7; i++)
+		if (t[i].host >= 0)
+			hosts_give(h, &t[i], 2);
+	assert_int_equal(busy(h), 0);
+	turn();
+	hosts_free(h);
+}
+
+static void places_go_to_who_waits_longest(void **state)
+{
+	struct hosts *h = hosts_new(urls, 1);
+	struct host_ticket t[5];
+
+	(void)state;
+	told = 0;
+	for (int i = 0; i < 5; i++) {
+		t[i] = ticket(UINT32_MAX);
+		assert_int_equal(hosts_take(h, &t[i], 1), i == 0);
+	}
+	hosts_leave(h, &t[2]);                           /* from the middle */
+	hosts_leave(h, &t[4]);                           /* and the end */
+	hosts_leave(h, &t[4]);
+	struct host_ticket last = ticket(UINT32_MAX);
+	assert_false(hosts_take(h, &last, 1));
+	hosts_give(h, &t[0], 1);
+	assert_int_equal(t[1].host, 0);
+	assert_int_equal(t[3].host, -1);
+	/* it was given a place, and leaves before it has heard of it: the place is its to give back */
+	hosts_leave(h, &t[1]);
+	hosts_give(h, &t[1], 1);
+	assert_int_equal(t[3].host, 0);
+	hosts_give(h, &t[3], 1);
+	assert_int_equal(last.host, 0);
+	hosts_give(h, &last, 1);
+	assert_int_equal(busy(h), 0);
+	assert_null(h->first);
+	assert_ptr_equal(h->last, &h->first);
+	turn();
+	assert_int_equal(told, 3);
+	hosts_free(h);
+}
+
+/* ---- models ---- */
+
+#define TAGS(list) SLICE("{\"models\":[" list "]}")
+
+static void check_round(struct hosts *h, struct slice a, struct slice b)
+{
+	hosts_check_begins(h);
+	hosts_learnt(h, 0, a);
+	hosts_learnt(h, 1, b);
+	hosts_check_ended(h);
+}
+
+static void models_are_known_by_their_digests(void **state)
+{
+	struct hosts *h = hosts_new(urls, 2);
+	char digest[DIGEST_MAX];
+	host_set have;
+
+	(void)state;
+	assert_int_equal(models_find(h, SLICE("m:latest"), digest, &have), MODELS_NOT_LEARNT);
+	assert_int_equal(models_generation(h), 0);
+	check_round(h, TAGS("{\"name\":\"M\",\"digest\":\"1\"},{\"name\":\"x:1b\",\"digest\":\"2\"}"), TAGS("{\"name\":\"m:latest\",\"digest\":\"1\"},{\"name\":\"x:1b\",\"digest\":\"3\"}"));
+	assert_int_equal(models_find(h, SLICE("m:latest"), digest, &have), MODEL_KNOWN);
+	assert_string_equal(digest, "1");
+	assert_int_equal(have, 3);
+	assert_int_equal(models_find(h, SLICE("x:1b"), digest, &have), MODEL_KNOWN);
+	assert_string_equal(digest, "2");
+	assert_int_equal(have, 1);                       /* the other has another one */
+	assert_int_equal(models_find(h, SLICE("y:latest"), digest, &have), MODEL_UNKNOWN);
+	uint64_t before = models_generation(h);
+	assert_true(before > 0);
+	check_round(h, TAGS("{\"name\":\"x:1b\",\"digest\":\"2\"},{\"name\":\"m\",\"digest\":\"1\"}"), (struct slice){ 0 });
+	assert_int_equal(models_generation(h), before);  /* the same, in another order; and one that does not answer */
+	assert_false(hosts_up(h, 1));
+	assert_int_equal(models_find(h, SLICE("m:latest"), digest, &have), MODEL_KNOWN);
+	check_round(h, (struct slice){ 0 }, (struct slice){ 0 });
+	assert_int_equal(models_find(h, SLICE("x:1b"), digest, &have), MODEL_KNOWN);      /* none is up: what was known holds */
+	check_round(h, TAGS("{\"name\":\"m\",\"digest\":\"9\"}"), (struct slice){ 0 });
+	assert_int_not_equal(models_generation(h), before);
+	assert_int_equal(models_find(h, SLICE("m:latest"), digest, &have), MODEL_KNOWN);
+	assert_string_equal(digest, "9");
+	hosts_free(h);
+}
+
+static void lists_that_are_none(void **state)
+{
+	static const char *const lists[] = {
+		"", "null", "[]", "{}", "{\"models\":5}", "{\"models\":{}}", "{\"models\":[5,null,{},{\"name\":5},{\"name\":\"a\"},{\"digest\":\"1\"},"
+		"{\"name\":\"\",\"digest\":\"1\"},{\"name\":\"a\",\"digest\":\"0123456789012345678901234567890123456789012345678901234567890123456789012345\"}]}",
+	};
+	char digest[DIGEST_MAX];
+	host_set have;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+		struct hosts *h = hosts_new(urls, 2);
+		check_round(h, slice_text(lists[i]), (struct slice){ 0 });
+		assert_int_equal(hosts_up(h, 0), i == sizeof lists / sizeof *lists - 1);
+		assert_int_equal(models_find(h, SLICE("a:latest"), digest, &have), MODEL_UNKNOWN);
+		hosts_free(h);
+	}
+}
+
+static void count_doubt(void *arg)
+{
+	++*(int *)arg;
+}
+
+static void doubt_holds_until_a_check_begun_after_it_has_ended(void **state)
+{
+	struct hosts *h = hosts_new(urls, 2);
+	struct models_waiter w = { .mail.run = tell, .loop = &loop }, left = w;
+	char digest[DIGEST_MAX];
+	host_set have;
+	int doubts = 0;
+
+	(void)state;
+	told = 0;
+	models_on_doubt(h, count_doubt, &doubts);
+	check_round(h, TAGS("{\"name\":\"m\",\"digest\":\"1\"}"), (struct slice){ 0 });
+	hosts_check_begins(h);
+	models_doubt(h);                                 /* while a check is under way, which may have looked before */
+	models_wait(h, &w);
+	models_wait(h, &left);
+	models_unwait(h, &left);
+	hosts_check_ended(h);
+	assert_int_equal(models_find(h, SLICE("m:latest"), digest, &have), MODELS_NOT_LEARNT);
+	assert_int_equal(models_generation(h), 0);
+	assert_int_equal(doubts, 2);                     /* asked for another one */
+	turn();
+	assert_int_equal(told, 0);
+	hosts_check_begins(h);
+	hosts_check_ended(h);
+	turn();
+	assert_int_equal(told, 1);
+	assert_int_equal(models_find(h, SLICE("m:latest"), digest, &have), MODEL_KNOWN);
+	models_wait(h, &w);                              /* nothing to wait for: told at once */
+	turn();
+	assert_int_equal(told, 2);
+	models_unwait(h, &w);
+	hosts_free(h);
+}
+
+/* ---- bytes ---- */
+
+static void shares_are_whole_and_in_order(void **state)
+{
+	struct budget b;
+	struct budget_share s[4];
+
+	(void)state;
+	told = 0;
+	budget_init(&b, 100);
+	for (int i = 0; i < 4; i++)
+		s[i] = (struct budget_share){ .mail.run = tell, .loop = &loop };
+	assert_false(budget_take(&b, &s[0], 101, true));
+	assert_false(s[0].waits);                        /* more than there is: never given, so not waited for */
+	assert_true(budget_take(&b, &s[0], 60, true));
+	assert_false(budget_take(&b, &s[1], 50, false));
+	assert_false(s[1].waits);
+	assert_false(budget_take(&b, &s[1], 50, true));
+	assert_false(budget_take(&b, &s[2], 10, true));  /* there would be room, but it is not its turn */
+	assert_true(s[1].waits && s[2].waits);
+	assert_false(budget_take(&b, &s[0], 10, false));
+	budget_leave(&b, &s[1]);                         /* who stood in the way has gone */
+	assert_int_equal(s[2].bytes, 10);
+	assert_int_equal(b.used, 70);
+	assert_true(budget_take(&b, &s[0], 30, false));
+	assert_false(budget_take(&b, &s[3], 100, true));
+	budget_give(&b, &s[0]);
+	assert_true(s[3].waits);
+	budget_leave(&b, &s[2]);
+	assert_int_equal(s[3].bytes, 100);
+	budget_limit(&b, 50);                            /* less than is out: what is out stays */
+	assert_false(budget_take(&b, &s[0], 1, true));
+	budget_leave(&b, &s[3]);
+	assert_int_equal(s[0].bytes, 1);
+	budget_leave(&b, &s[0]);
+	budget_leave(&b, &s[0]);
+	assert_int_equal(b.used, 0);
+	assert_null(b.first);
+	turn();
+	assert_int_equal(told, 3);
+	budget_fini(&b);
+}
+
+enum { THREADS = 3, ROUNDS = 4000 };
+struct letters { struct host_ticket ticket; struct budget_share share; };
+struct hand { struct hosts *h; struct budget *b; unsigned seed; pthread_t thread; struct letters *letters; };
+
+/* Takes and leaves, whether it was its turn or not. Its letters stay until the loop has run the mail that is under way. */
+static void *work(void *arg)
+{
+	struct hand *hand = arg;
+
+	for (int i = 0; i < ROUNDS; i++) {
+		struct host_ticket *t = &hand->letters[i].ticket;
+		struct budget_share *s = &hand->letters[i].share;
+		hand->seed = hand->seed * 1103515245 + 12345;
+		*t = ticket(hand->seed >> 20 & 3 ? UINT32_MAX : 2);
+		*s = (struct budget_share){ .mail.run = tell, .loop = &loop };
+		budget_take(hand->b, s, hand->seed >> 16 & 127, hand->seed >> 30 & 1);
+		hosts_take(hand->h, t, 1);
+		if (hand->seed >> 28 & 1)
+			models_doubt(hand->h);
+		hosts_leave(hand->h, t);
+		if (t->host >= 0)
+			hosts_give(hand->h, t, 1);
+		budget_leave(hand->b, s);
+	}
+	return NULL;
+}
+
+static void seen_requests_are_known_while_nothing_has_changed(void **state)
+{
+	struct seen *s = seen_new();
+	struct seen_line line = { .raw = { 7, 9 }, .key = { 1 }, .generation = 4, .config = urls, .model_len = 1, .model = "m" };
+	uint8_t other[KEY_BYTES] = { 7, 9, 1 };
+
+	(void)state;
+	assert_null(seen_find(s, line.raw, 4, urls));
+	seen_add(s, &line);
+	assert_non_null(seen_find(s, line.raw, 4, urls));
+	assert_null(seen_find(s, line.raw, 5, urls));    /* a digest has changed */
+	assert_null(seen_find(s, line.raw, 0, urls));    /* in doubt */
+	assert_null(seen_find(s, line.raw, 4, s));       /* another configuration */
+	assert_null(seen_find(s, other, 4, urls));       /* of the same place */
+	memcpy(line.raw, other, sizeof other);
+	seen_add(s, &line);
+	assert_non_null(seen_find(s, other, 4, urls));
+	line.generation = 0;
+	seen_add(s, &line);
+	assert_null(seen_find(s, other, 0, urls));
+	seen_free(s);
+}
+
+static void routes_are_exact(void **state)
+{
+	static const struct { const char *method, *path; int family; bool changes; } cases[] = {
+		{ "POST", "/api/chat", FAMILY_CHAT, false }, { "POST", "/api/generate", FAMILY_GENERATE, false }, { "POST", "/api/embed", FAMILY_EMBED, false },
+		{ "POST", "/api/embeddings", FAMILY_EMBEDDINGS, false }, { "GET", "/api/chat", -1, false }, { "post", "/api/chat", -1, false },
+		{ "POST", "/api/chat/", -1, false }, { "POST", "//api/chat", -1, false }, { "POST", "/api/Chat", -1, false }, { "POST", "/api/%63hat", -1, false },
+		{ "POST", "/api/pull", -1, true }, { "DELETE", "/api/delete", -1, true }, { "POST", "/api/create", -1, true }, { "POST", "/api/copy", -1, true },
+		{ "GET", "/api/pull", -1, false }, { "OPTIONS", "/api/delete", -1, false }, { "POST", "/api/push", -1, false }, { "POST", "", -1, false },
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		const struct request r = { .method = cases[i].method, .path = slice_text(cases[i].path) };
+		const struct route *route = route_find(&r);
+		assert_int_equal(route ? (int)route->family : -1, cases[i].family);
+		assert_int_equal(route_changes_models(&r), cases[i].changes);
+	}
+}
+
+static void threads_take_and_leave(void **state)
+{
+	struct hosts *h = hosts_new(urls, 2);
+	struct budget b;
+	struct hand hand[THREADS];
+
+	(void)state;
+	budget_init(&b, 200);
+	for (int i = 0; i < THREADS; i++) {
+		hand[i] = (struct hand){ .h = h, .b = &b, .seed = (unsigned)i * 99 + 1, .letters = calloc(ROUNDS, sizeof *hand[i].letters) };
+		assert_non_null(hand[i].letters);
+		assert_int_equal(pthread_create(&hand[i].thread, NULL, work, &hand[i]), 0);
+	}
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(hand[i].thread, NULL);
+	turn();
+	assert_int_equal(busy(h), 0);
+	assert_null(h->first);
+	assert_int_equal(b.used, 0);
+	assert_null(b.first);
+	for (int i = 0; i < THREADS; i++)
+		free(hand[i].letters);
+	budget_fini(&b);
+	hosts_free(h);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_least_busy_of_those_that_are_up), cmocka_unit_test(places_go_to_who_waits_longest),
+		cmocka_unit_test(models_are_known_by_their_digests), cmocka_unit_test(lists_that_are_none),
+		cmocka_unit_test(doubt_holds_until_a_check_begun_after_it_has_ended), cmocka_unit_test(shares_are_whole_and_in_order),
+		cmocka_unit_test(seen_requests_are_known_while_nothing_has_changed), cmocka_unit_test(routes_are_exact),
+		cmocka_unit_test(threads_take_and_leave),
+	};
+	return cmocka_run_group_tests(tests, open_loop, close_loop);
+}
