@@ -449,9 +449,13 @@ static const char *parse(struct slice body, enum family family, struct arena *ar
 	json_error_t error;
 	const json_t *question;
 	const char *doubt;
-	json_t *root = json_loadb(body.at, body.len, JSON_REJECT_DUPLICATES, &error);
+	/* a NUL is nowhere JSON, but jansson passes over one behind a number */
+	bool nul = body.len && memchr(body.at, '\0', body.len);
+	json_t *root = nul ? NULL : json_loadb(body.at, body.len, JSON_REJECT_DUPLICATES, &error);
 
 	*ask = (struct ask){ .family = family };
+	if (nul)
+		return "not JSON";
 	if (!root)
 		return json_error_code(&error) == json_error_duplicate_key ? "key twice" : "not JSON";
 	doubt = "not an object";

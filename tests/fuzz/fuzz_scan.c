@@ -53,7 +53,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	bool whole = scan_ended(&s);
 	check(!(whole && s.bad));
 	json_error_t error;
-	json_t *root = json_loadb(copy, size, JSON_REJECT_DUPLICATES, &error);
+	/* jansson passes over a NUL behind a number */
+	json_t *root = memchr(copy, '\0', size) ? NULL : json_loadb(copy, size, JSON_REJECT_DUPLICATES, &error);
 	if (json_is_object(root) && error.position < SCAN_DEPTH)
 		check(whole && n == json_object_size(root));
 	json_decref(root);

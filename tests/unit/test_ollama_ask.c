@@ -174,6 +174,10 @@ static void doubtful_bodies_are_not_understood(void **state)
 	struct parsed p = parse_bytes(FAMILY_GENERATE, GENERATE("") "\0", sizeof GENERATE(""));
 	assert_non_null(p.doubt);
 	done(&p);
+	/* jansson does not see a NUL behind a number */
+	p = parse_bytes(FAMILY_GENERATE, "{\"model\":\"m\",\"prompt\":\"q\",\"x\":1\0}", 33);
+	assert_string_equal(p.doubt, "not JSON");
+	done(&p);
 }
 
 static void nesting_too_deep_is_doubt_and_no_crash(void **state)
