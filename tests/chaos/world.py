@@ -89,7 +89,7 @@ class Load:
         self.p, self.n, self.pool, self.seed = p, clients, pool, seed
         self.good = self.errors = self.lost = 0
         self.violations, self.over, self.lock, self.results = [], False, threading.Lock(), {}
-        self.next = 1000
+        self.next, self.first_error = 1000, None
 
     def client(self, i):
         rnd, conn = random.Random(self.seed * 100 + i), None
@@ -106,6 +106,7 @@ class Load:
                         self.good += 1
                     else:
                         self.errors += 1
+                        self.first_error = self.first_error or 'question %d: %r' % (n, r)
                 if not r.whole or (r.get('Connection') or '').lower() == 'close':
                     conn.close()
                     conn = None
@@ -158,7 +159,7 @@ class Load:
             raise AssertionError(self.violations[0])
 
     def none_failed(self):
-        assert not self.errors and not self.lost, '%d errors and %d lost of %d, with an upstream that was well: %s' % (self.errors, self.lost, self.errors + self.good, self.results)
+        assert not self.errors and not self.lost, '%d errors and %d lost of %d, with an upstream that was well: %s, the first: %s' % (self.errors, self.lost, self.errors + self.good, self.results, self.first_error)
 
 
 # ---- the base line ----
@@ -195,16 +196,16 @@ class Base:
         while True:
             s = self.p.stats()
             f, conns = flights(self.p)
-            if f == 0 and s['streams_open'] == 0 and s['parallel_requests'] == 0 and s['connections_open'] <= 1 and conns <= 1:
-                return self.p.peak_kib('VmRSS'), descriptors(self.p)
-            assert time.monotonic() < end, 'something is left: %d flights, %d connections, %s' % (f, conns, {k: s[k] for k in ('streams_open', 'parallel_requests', 'connections_open')})
+            if f == 0 and s['streams_open'] == 0 and s['connections_open'] <= 1 and conns <= 1:
+                return self.p.peak_kib('RssAnon'), descriptors(self.p)
+            assert time.monotonic() < end, 'something is left: %d flights, %d connections, %s' % (f, conns, {k: s[k] for k in ('streams_open', 'connections_open')})
             time.sleep(0.05)
 
     def back(self, fds=40, kib=48 << 10):
         assert self.p.process.poll() is None, 'the program ended with %s' % self.p.process.returncode
         rss, now = self.rest()
         assert now <= self.fds + fds, 'descriptors: %d at rest, %d afterwards' % (self.fds, now)
-        assert SANITIZED or rss <= self.rss + kib, 'memory: %d KiB at rest, %d afterwards' % (self.rss, rss)
+        assert SANITIZED or rss <= self.rss + kib, 'memory: %d KiB of its own at rest, %d afterwards' % (self.rss, rss)
 
 
 # ---- a wire that misbehaves ----
@@ -273,7 +274,7 @@ class Wire:
                     if not data:
                         return
                     if s is a:
-                        if data.startswith(b'POST /api/') and self.cut_after is not None:
+                        if data.startswith(b'POST /api/'):
                             sent, cut = 0, self.cut_after
                             if cut == 0:
                                 return
