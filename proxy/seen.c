@@ -24,6 +24,11 @@ void seen_free(struct seen *s)
 	free(s);
 }
 
+void seen_clear(struct seen *s)
+{
+	memset(s->line, 0, sizeof s->line);
+}
+
 const struct seen_line *seen_find(const struct seen *s, const uint8_t raw[KEY_BYTES], uint64_t generation, const void *config)
 {
 	const struct seen_line *l = &s->line[place(raw)];

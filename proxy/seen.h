@@ -22,6 +22,7 @@ struct seen_line {
 
 struct seen *seen_new(void);
 void seen_free(struct seen *s);
+void seen_clear(struct seen *s);     /* for a new configuration: its address may be that of one that is gone */
 const struct seen_line *seen_find(const struct seen *s, const uint8_t raw[KEY_BYTES], uint64_t generation, const void *config);
 void seen_add(struct seen *s, const struct seen_line *line);
 

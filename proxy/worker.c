@@ -59,6 +59,7 @@ static void on_order(struct mail *m)
 		config_drop(w->config);
 		w->config = o->config;
 		o->config = NULL;
+		seen_clear(w->seen);
 	}
 	if (o->drain && !w->drain_until) {
 		w->drain_until = loop_now(&w->loop) + w->config->server_drain_timeout + 1;

@@ -314,6 +314,8 @@ static void seen_requests_are_known_while_nothing_has_changed(void **state)
 	memcpy(line.raw, other, sizeof other);
 	seen_add(s, &line);
 	assert_non_null(seen_find(s, other, 4, urls));
+	seen_clear(s);
+	assert_null(seen_find(s, other, 4, urls));
 	line.generation = 0;
 	seen_add(s, &line);
 	assert_null(seen_find(s, other, 0, urls));
