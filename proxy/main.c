@@ -236,9 +236,11 @@ static void start_workers(const struct listening *l, int n)
 		for (size_t a = 0; a < l->n; a++)
 			fds[a] = l->fds[a][i];
 		const struct worker_order order = { .listen_fds = fds, .listen_admin = l->admin, .n_listen = l->n };
-		shared.worker[i] = worker_start(&shared, i, config, &order);
+		shared.worker[i] = worker_new(&shared, i, config, &order);
 		shared.n_workers = (size_t)i + 1;
 	}
+	for (int i = 0; i < n; i++)
+		worker_run(shared.worker[i]);
 }
 
 static int serve(void)

@@ -139,7 +139,7 @@ static void on_before_sleep(struct loop *l, void *arg)
 		w->shared->store->ops->flush(w->link);
 }
 
-struct worker *worker_start(struct shared *shared, int n, const struct config *c, const struct worker_order *order)
+struct worker *worker_new(struct shared *shared, int n, const struct config *c, const struct worker_order *order)
 {
 	struct worker *w = calloc(1, sizeof *w);
 
@@ -170,9 +170,13 @@ struct worker *worker_start(struct shared *shared, int n, const struct config *c
 		w->check = check_start(w);
 		shared->history = history_start(w);
 	}
+	return w;
+}
+
+void worker_run(struct worker *w)
+{
 	if (pthread_create(&w->thread, NULL, run, w))
 		abort();
-	return w;
 }
 
 bool worker_ended(struct worker *w)

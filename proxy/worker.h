@@ -82,8 +82,10 @@ struct worker_order {
 /* The scorer by this configuration; NULL while there are no dictionaries. */
 const struct scoring *worker_scoring(struct worker *w, const struct config *c);
 
-/* Starts the thread. The order's listening sockets are the worker's from here on. */
-struct worker *worker_start(struct shared *shared, int n, const struct config *config, const struct worker_order *order);
+/* The order's listening sockets are the worker's from here on. Its thread runs once all workers are there to be looked at
+ * by one another. */
+struct worker *worker_new(struct shared *shared, int n, const struct config *config, const struct worker_order *order);
+void worker_run(struct worker *w);
 /* Any thread; the order must live until it was run (its mail not posted any more). */
 void worker_tell(struct worker *w, struct worker_order *order);
 bool worker_ended(struct worker *w);             /* its thread has nothing left to do */
