@@ -473,7 +473,7 @@ class Stage:
                         t.process.send_signal(signal.SIGCONT)
                     t.process.terminate()
                     try:
-                        code = t.process.wait(10)
+                        code = t.process.wait(LATE)
                     except subprocess.TimeoutExpired:
                         t.process.kill()
                         t.process.wait()
