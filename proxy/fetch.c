@@ -209,6 +209,7 @@ static bool on_line(void *arg, struct slice line)
 		if (e) {
 			f->last_error = e;
 			f->blind = true;
+			flight_unlist(x->lead_flight);       /* it will fail: nobody else is to wait for that */
 			log_line(LOG_WARN, "upstream", "a line that is not an answer: %s", err_info[e].name);
 		} else if (whole) {
 			f->ended = true;
@@ -247,6 +248,7 @@ static void stream_bytes(struct exchange *x, struct slice bytes)
 	/* a line longer than any answer we keep: the rest of this reply is passed on as it comes */
 	f->blind = true;
 	f->last_error = ERR_TOO_LARGE;
+	flight_unlist(x->lead_flight);
 	struct slice held = ndjson_rest(&f->lines);
 	send_raw(x, held, false);
 	send_raw(x, slice_of(bytes.at + taken, bytes.len - taken), false);
