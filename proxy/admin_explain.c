@@ -132,7 +132,7 @@ static enum err put_semantic(struct buf *out, const struct explain *p)
 	e = e ? e : buf_addf(out, ",\"guards\":\"%s\",\"threshold\":%.3f,\"shadow\":%s", mode_name[p->mode], p->threshold,
 	                     x->config->semantic_shadow ? "true" : "false");
 	if (p->words) {
-		e = e ? e : put_field(out, "skip", p->skip == WORDS_FIT ? (struct slice){ 0 } : slice_text(words_skip_name[p->skip]));
+		e = e ? e : put_field(out, "skip", slice_text(p->skip == WORDS_FIT ? NULL : words_skip_name[p->skip]));
 		e = e ? e : put_words(out, p->words);
 	}
 	return e ? e : buf_addf(out, "}");
@@ -291,11 +291,11 @@ static enum err put_explained(struct buf *out, struct explain *p)
 	e = e ? e : put_field(out, "endpoint", slice_text(family_name[x->family]));
 	e = e ? e : put_flag(out, "understood", !x->doubt);
 	e = e ? e : put_field(out, "doubt", slice_text(x->doubt));
-	e = e ? e : put_field(out, "bypass", x->bypass == BYPASS_NO ? (struct slice){ 0 } : slice_text(bypass_name[x->bypass]));
+	e = e ? e : put_field(out, "bypass", slice_text(x->bypass == BYPASS_NO ? NULL : bypass_name[x->bypass]));
 	if (x->doubt)
 		return e ? e : buf_addf(out, "}");
 	e = e ? e : put_field(out, "model", x->ask.model_full);
-	e = e ? e : put_field(out, "digest", *x->digest ? slice_text(x->digest) : (struct slice){ 0 });
+	e = e ? e : put_field(out, "digest", slice_text(*x->digest ? x->digest : NULL));
 	e = e ? e : put_field(out, "question", x->ask.question);
 	e = e ? e : put_flag(out, "stream", x->ask.stream);
 	e = e ? e : put_field(out, "namespace", x->wishes.space);
