@@ -14,7 +14,7 @@
 
 #include "proxy/base/log.h"
 
-enum { ACCEPTS_A_TURN = 64, EVENTS_A_TURN = 128, RUNS_A_TURN = 8, ROUNDS_A_TURN = 16 };
+enum { ACCEPTS_A_TURN = 64, EVENTS_A_TURN = 128, RUNS_A_TURN = 8, IDLE_RUNS_MAX = 64, ROUNDS_A_TURN = 16 };
 
 /* ---- running MHD ---- */
 
@@ -22,6 +22,14 @@ void server_kick(struct server *s, unsigned daemon)
 {
 	s->dirty |= 1u << daemon;
 }
+
+/* From 1.0 on MHD queues what is added to a daemon that other threads might use, and tells of it later, when
+ * s->accepting is gone; ours are used by one thread alone. */
+#if MHD_VERSION >= 0x01000000
+#define ADD_AT_ONCE MHD_USE_NO_THREAD_SAFETY
+#else
+#define ADD_AT_ONCE 0
+#endif
 
 static void run_daemon(struct server *s, unsigned i)
 {
@@ -32,10 +40,23 @@ static void run_daemon(struct server *s, unsigned i)
 		if (MHD_get_timeout(s->daemon[i], &wait) != MHD_YES || wait > 0)
 			return;
 	}
+	if (s->calls != s->calls_seen[i]) {
+		s->calls_seen[i] = s->calls;
+		s->idle_runs[i] = 0;
+	} else if (++s->idle_runs[i] > IDLE_RUNS_MAX) {
+		/* MHD turns in circles over a chunk's head that is larger than its buffer: who sends such ends by a timer */
+		server_clock_unstick(s, i);
+		return;
+	}
 	server_kick(s, i);                   /* it has more to do: once the others have had their turn */
 }
 
 static void watch_bodies(struct server *s);
+
+static void on_more(uv_idle_t *idle)
+{
+	(void)idle;                          /* it only keeps the loop from sleeping: the work is done before it would */
+}
 
 /* Everything this turn has asked for: daemons to run, bytes to send, owners to tell. Callbacks may ask for more. */
 void server_turn(struct server *s)
@@ -52,7 +73,9 @@ void server_turn(struct server *s)
 	if (s->new_bodies)
 		watch_bodies(s);
 	if (s->dirty || s->to_flush || s->to_tell)
-		server_clock_soon(s);        /* no socket will tell of it: MHD's are edge-triggered */
+		uv_idle_start(&s->more, on_more);        /* no socket will tell of it: MHD's are edge-triggered */
+	else
+		uv_idle_stop(&s->more);
 }
 
 static void on_daemon_ready(uv_poll_t *poll, int status, int events)
@@ -436,7 +459,8 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *mhd, const ch
 {
 	struct request_private *r = *con_cls;
 
-	(void)cls, (void)mhd, (void)url;
+	(void)mhd, (void)url;
+	((struct server *)cls)->calls++;
 	if (!r || r->gone)
 		return MHD_NO;
 	if (!r->begun)
@@ -472,7 +496,8 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls, 
 {
 	struct request_private *r = *con_cls;
 
-	(void)cls, (void)mhd;
+	(void)mhd;
+	((struct server *)cls)->calls++;
 	*con_cls = NULL;
 	if (!r)
 		return;
@@ -544,7 +569,7 @@ struct server *server_new(const struct server_options *o)
 	s->watch_fd = epoll_create1(EPOLL_CLOEXEC);
 	for (unsigned i = 0; i < SERVER_DAEMONS; i++) {
 		s->daemon[i] = MHD_start_daemon(
-			MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
+			ADD_AT_ONCE | MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
 			on_access, s, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
 			MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_URI_LOG_CALLBACK, on_uri, s,
 			MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)SERVER_HEAD_BYTES, MHD_OPTION_CONNECTION_LIMIT,

@@ -4,7 +4,7 @@
 
 #include <unistd.h>
 
-enum { LINGER_MS = 1000, REST_MS = 100 };
+enum { LINGER_MS = 1000, REST_MS = 100, STUCK_MS = 1000, STUCK_LOOK_MS = 20 };
 
 static int64_t duration(const struct server *s, enum conn_state state)
 {
@@ -118,6 +118,8 @@ static void on_clock(uv_timer_t *timer)
 		close_lingering(s);
 	if (s->resting && s->rest_until <= now)
 		accept_again(s);
+	s->dirty |= s->stuck;
+	s->stuck = 0;
 	for (int state = CONN_BUSY + 1; state < CONN_STATES; state++)
 		if (s->list[state].first)
 			due_by(s, s->list[state].first->deadline);
@@ -145,9 +147,15 @@ void server_clock_linger(struct server *s)
 	due_by(s, s->linger_until);
 }
 
-void server_clock_soon(struct server *s)
+void server_clock_unstick(struct server *s, unsigned daemon)
 {
-	due_by(s, loop_now(s->o.loop));
+	int64_t now = loop_now(s->o.loop), begun = now + s->o.idle_timeout_ms - STUCK_MS;
+
+	s->stuck |= 1u << daemon;
+	due_by(s, now + STUCK_LOOK_MS);
+	for (struct conn *c = s->list[CONN_BODY].first; c; c = c->next)
+		if (c->daemon == daemon && c->deadline <= begun)
+			MHD_set_connection_option(c->mhd, MHD_CONNECTION_OPTION_TIMEOUT, 1u);
 }
 
 void server_clock_rest(struct server *s)

@@ -97,6 +97,8 @@ struct server {
 	struct listener listener[SERVER_LISTENERS];
 	size_t n_listeners, n_conns;
 	unsigned next_daemon, dirty;
+	uint64_t calls, calls_seen[SERVER_DAEMONS];      /* of MHD's into us: a daemon that runs without any is stuck */
+	unsigned idle_runs[SERVER_DAEMONS], stuck;
 	struct accepting *accepting;
 	struct request_private *to_flush, *to_tell;
 	time_t date_of;                      /* the second `date` says */
@@ -131,7 +133,7 @@ void request_finish(struct request_private *r, bool sent);
 void server_clock_init(struct server *s);
 void server_clock_fini(struct server *s, uv_close_cb closed);
 void server_clock_linger(struct server *s);
-void server_clock_soon(struct server *s);        /* another server_turn() without waiting for anything */
+void server_clock_unstick(struct server *s, unsigned daemon);   /* it runs without getting anywhere */
 void server_clock_rest(struct server *s);
 void server_clock_close_idle(struct server *s);
 void server_clock_abort_all(struct server *s);

@@ -263,6 +263,7 @@ static ssize_t on_read(void *cls, uint64_t pos, char *to, size_t max)
 	struct request_private *r = cls;
 
 	(void)pos;
+	r->server->calls++;
 	if (r->gone)
 		return MHD_CONTENT_READER_END_WITH_ERROR;
 	if (r->known)
