@@ -444,6 +444,21 @@ done:
 	return doubt;
 }
 
+/* jansson (2.14) takes no notice when the buffer it gathers a string in cannot grow, and then writes past what it has. So
+ * whether there is room for the largest string a body can hold (the buffer, twice that as it grows, a copy) is asked
+ * first; small bodies find some anyway. */
+static bool room_to_parse(size_t body)
+{
+	enum { SMALL = 64 << 10 };
+
+	if (body <= SMALL)
+		return true;
+	void *volatile room = malloc(4 * body);
+	bool there = room != NULL;
+	free(room);
+	return there;
+}
+
 static const char *parse(struct slice body, enum family family, struct arena *arena, struct ask *ask)
 {
 	json_error_t error;
@@ -451,11 +466,14 @@ static const char *parse(struct slice body, enum family family, struct arena *ar
 	const char *doubt;
 	/* a NUL is nowhere JSON, but jansson passes over one behind a number */
 	bool nul = body.len && memchr(body.at, '\0', body.len);
-	json_t *root = nul ? NULL : json_loadb(body.at, body.len, JSON_REJECT_DUPLICATES, &error);
+	bool room = room_to_parse(body.len);
+	json_t *root = nul || !room ? NULL : json_loadb(body.at, body.len, JSON_REJECT_DUPLICATES, &error);
 
 	*ask = (struct ask){ .family = family };
 	if (nul)
 		return "not JSON";
+	if (!room)
+		return "no memory to read it";
 	if (!root)
 		return json_error_code(&error) == json_error_duplicate_key ? "key twice" : "not JSON";
 	doubt = "not an object";
