@@ -37,7 +37,7 @@ struct shared {
 	_Atomic bool dictionaries_settled;   /* loaded, or not wanted */
 	_Atomic uint64_t requests_seen;      /* numbers exchanges, for /ollacache/requests */
 	struct worker *worker[WORKERS_MAX];
-	size_t n_workers;
+	_Atomic size_t n_workers;      /* the first may serve while the last is being started */
 	int64_t started_ms;
 	struct history *history;             /* worker 0 writes it */
 	struct recent *recent;               /* semantic hits, for the dashboard */
