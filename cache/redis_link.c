@@ -364,14 +364,18 @@ static void on_master(struct redis_call *call, const redisReply *reply)
 		return;
 	}
 	snprintf(host, sizeof host, "%s", reply->element[0]->str);
-	int port = atoi(reply->element[1]->str);
+	uint64_t port;
+	if (!slice_number(slice_text(reply->element[1]->str), UINT16_MAX, &port)) {
+		redis_link_drop(l, "Sentinel names a port that is none");
+		return;
+	}
 	struct redis_conn *c = l->conn;
 	l->conn = NULL;
 	c->link = NULL;
 	c->calls = NULL;
 	redisAsyncFree(c->ac);
 	l->stage = REDIS_CONNECTING;
-	connect_to(l, host, port);
+	connect_to(l, host, (int)port);
 }
 
 static void ask_sentinel(struct redis_link *l)

@@ -180,7 +180,7 @@ static void on_scanned(struct redis_call *call, const redisReply *r)
 	free(s->found);
 	s->found = ok ? calloc(r->element[1]->elements + 1, sizeof *s->found) : NULL;
 	if (s->found) {
-		strcpy(s->next, r->element[0]->str);
+		memcpy(s->next, r->element[0]->str, r->element[0]->len + 1);
 		for (size_t i = 0; i < r->element[1]->elements; i++) {
 			const redisReply *name = r->element[1]->element[i];
 			struct redis_found *f = &s->found[s->n_found];
@@ -195,7 +195,7 @@ static void on_scanned(struct redis_call *call, const redisReply *r)
 			s->failed = !look_at(op, &s->found[i]);
 	} else {
 		s->failed = true;
-		strcpy(s->next, s->cursor);
+		memcpy(s->next, s->cursor, sizeof s->next);
 	}
 	redis_op_replied(op);                          /* this reply; the batch ends when the others have come */
 }
@@ -242,7 +242,7 @@ void redis_walk(struct store_link *l, struct store_walk *w)
 	size_t len = plus ? (size_t)(plus - w->after) : strnlen(w->after, sizeof w->after - 1);
 	snprintf(s->cursor, sizeof s->cursor, "%.*s", (int)(len < sizeof s->cursor ? len : 0), len ? w->after : "0");
 	if (!*s->cursor || strspn(s->cursor, "0123456789") != strlen(s->cursor))
-		strcpy(s->cursor, "0");
+		memcpy(s->cursor, "0", 2);
 	s->has_last = plus && redis_key_read(s->last, plus + 1, strnlen(plus + 1, sizeof w->after - (size_t)(plus + 1 - w->after)));
 	to = s->pattern;
 	for (const char *at = l->store->prefix; *at; at++) {   /* a prefix may have characters that mean something to MATCH */
@@ -250,6 +250,6 @@ void redis_walk(struct store_link *l, struct store_walk *w)
 			*to++ = '\\';
 		*to++ = *at;
 	}
-	strcpy(to, "[0-9a-f]*");
+	memcpy(to, "[0-9a-f]*", sizeof "[0-9a-f]*");
 	scan_next(op);
 }

@@ -20,10 +20,10 @@
 #include "proxy/recent.h"
 #include "proxy/worker.h"
 
-enum { EXIT_BAD_CONFIG = 1, EXIT_CANNOT_START = 2, LOOK_AGAIN_MS = 100 };
+enum { EXIT_BAD_CONFIG = 1, EXIT_CANNOT_START = 2, LOOK_AGAIN_MS = 100,
+       TOLD_TWICE_US = 1000000 /* timeout(1) and service managers signal a process and its group: that is once */ };
 
 static struct shared shared;
-static struct worker_order orders[WORKERS_MAX];
 static const struct config *config;
 
 static int fail(const char *why)
@@ -120,6 +120,16 @@ static void name_key(void *arg, const char *key)
 	log_line(LOG_WARN, "config", "%s has changed and takes effect after a restart", key);
 }
 
+static void tell(size_t worker, struct worker_order order)
+{
+	struct worker_order *o = malloc(sizeof *o);
+
+	if (!o)
+		abort();                     /* a worker that never hears of the end would hold it up for ever */
+	*o = order;
+	worker_tell(shared.worker[worker], o);
+}
+
 static void reload(void)
 {
 	char *text = NULL;
@@ -142,11 +152,7 @@ static void reload(void)
 	apply_log(fresh);
 	budget_limit(&shared.buffered, fresh->server_max_buffered);
 	for (size_t i = 0; i < shared.n_workers; i++) {
-		/* an order still under way keeps its place until the worker has read it */
-		while (__atomic_load_n(&orders[i].mail.posted, __ATOMIC_ACQUIRE))
-			usleep(1000);
-		orders[i].config = config_hold(fresh);
-		worker_tell(shared.worker[i], &orders[i]);
+		tell(i, (struct worker_order){ .config = config_hold(fresh) });
 	}
 	config_drop(config);
 	config = fresh;
@@ -181,10 +187,7 @@ static void drain(void)
 	notify("STOPPING=1");
 	atomic_store(&shared.draining, true);
 	for (size_t i = 0; i < shared.n_workers; i++) {
-		while (__atomic_load_n(&orders[i].mail.posted, __ATOMIC_ACQUIRE))
-			usleep(1000);
-		orders[i].drain = true;
-		worker_tell(shared.worker[i], &orders[i]);
+		tell(i, (struct worker_order){ .drain = true });
 	}
 }
 
@@ -199,6 +202,7 @@ static bool all_ended(void)
 static void watch_signals(const sigset_t *set)
 {
 	bool draining = false;
+	int64_t told_us = 0;
 
 	while (!draining || !all_ended()) {
 		const struct timespec wait = { .tv_nsec = LOOK_AGAIN_MS * 1000000L };
@@ -211,8 +215,9 @@ static void watch_signals(const sigset_t *set)
 			print_state();
 		} else if ((s == SIGTERM || s == SIGINT) && !draining) {
 			draining = true;
+			told_us = clock_us();
 			drain();
-		} else if (s == SIGTERM || s == SIGINT) {
+		} else if ((s == SIGTERM || s == SIGINT) && clock_us() - told_us > TOLD_TWICE_US) {
 			log_line(LOG_WARN, "main", "told twice to stop: ending at once");
 			_exit(0);
 		}

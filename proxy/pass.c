@@ -11,7 +11,7 @@
 #include "proxy/route.h"
 #include "proxy/virtual.h"
 
-enum { PASS_WINDOW = 64 << 10, PASS_HEADERS_MAX = 200, PASS_ARENA = 1 << 20 };
+enum { PASS_WINDOW = 32 << 10, PASS_HEADERS_MAX = 200, PASS_ARENA = 1 << 20 };
 
 struct pass {
 	struct transfer *transfer;

@@ -16,7 +16,7 @@
 
 #include "proxy/base/log.h"
 
-enum { STREAM_BUFFER = 2048, BULK_BUFFER = 64 << 10, IDLE_EASY_MAX = 64, IDLE_CONNECTIONS = 256, EVENTS_A_TURN = 128 };
+enum { STREAM_BUFFER = 2048, BULK_BUFFER = 32 << 10, IDLE_EASY_MAX = 64, IDLE_CONNECTIONS = 256, EVENTS_A_TURN = 128 };
 
 struct private {
 	struct transfer pub;                 /* first */

@@ -58,7 +58,6 @@ static void on_order(struct mail *m)
 	if (o->config) {
 		config_drop(w->config);
 		w->config = o->config;
-		o->config = NULL;
 		seen_clear(w->seen);
 	}
 	if (o->drain && !w->drain_until) {
@@ -66,6 +65,7 @@ static void on_order(struct mail *m)
 		server_drain(w->server);
 		alarm_set(&w->alarms, &w->drain, 0, on_drain);
 	}
+	free(o);
 }
 
 void worker_tell(struct worker *w, struct worker_order *o)
@@ -90,7 +90,7 @@ static void wind_up(struct worker *w)
 	do {
 		uv_run(&w->loop.uv, UV_RUN_NOWAIT);
 		if (w->n_exchanges || w->n_landings)
-			usleep(1000);
+			uv_sleep(1);
 	} while ((w->n_exchanges || w->n_landings) && clock_us() < until);
 	if (w->n_exchanges)
 		log_line(LOG_WARN, "worker", "%zu requests could not be ended in time", w->n_exchanges);

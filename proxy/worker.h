@@ -86,7 +86,7 @@ const struct scoring *worker_scoring(struct worker *w, const struct config *c);
  * by one another. */
 struct worker *worker_new(struct shared *shared, int n, const struct config *config, const struct worker_order *order);
 void worker_run(struct worker *w);
-/* Any thread; the order must live until it was run (its mail not posted any more). */
+/* Any thread; the order comes from malloc and is taken over. */
 void worker_tell(struct worker *w, struct worker_order *order);
 bool worker_ended(struct worker *w);             /* its thread has nothing left to do */
 void worker_join(struct worker *w);              /* waits for the thread's end */
