@@ -278,6 +278,7 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
 	if (c->request)
 		request_finish(c->request, false);
 	conn_unlink(c);
+	server_clock_forget(c);
 	s->n_conns--;
 	metric_add(s->o.metrics, connections_open, -1);
 	free(c);
@@ -487,7 +488,7 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *mhd, const ch
 	if (!r->queued && !r->gone) {
 		/* no reply yet: MHD sleeps, and as it does not see a client leave meanwhile, we look */
 		request_suspend(r);
-		conn_watch(r->conn, 0);
+		server_clock_watch(r->conn);
 	}
 	return r->gone && !r->queued ? MHD_NO : MHD_YES;
 }

@@ -4,7 +4,7 @@
 
 #include <unistd.h>
 
-enum { LINGER_MS = 1000, REST_MS = 100, STUCK_MS = 1000, STUCK_LOOK_MS = 20 };
+enum { LINGER_MS = 1000, REST_MS = 100, STUCK_MS = 1000, STUCK_LOOK_MS = 20, WATCH_MS = 10 };
 
 static int64_t duration(const struct server *s, enum conn_state state)
 {
@@ -96,6 +96,46 @@ static void close_lingering(struct server *s)
 	s->linger_until = 0;
 }
 
+/* Most requests sleep for one look into the store: watching their sockets would cost more than that. */
+void server_clock_watch(struct conn *c)
+{
+	struct server *s = c->server;
+
+	if (c->watch_prev || c->watched)
+		return;
+	c->watch_next = s->to_watch;
+	c->watch_prev = &s->to_watch;
+	if (c->watch_next)
+		c->watch_next->watch_prev = &c->watch_next;
+	s->to_watch = c;
+	if (!s->watch_at) {
+		s->watch_at = loop_now(s->o.loop) + WATCH_MS;
+		due_by(s, s->watch_at);
+	}
+}
+
+void server_clock_forget(struct conn *c)
+{
+	if (!c->watch_prev)
+		return;
+	*c->watch_prev = c->watch_next;
+	if (c->watch_next)
+		c->watch_next->watch_prev = c->watch_prev;
+	c->watch_prev = NULL;
+}
+
+static void watch_sleepers(struct server *s)
+{
+	s->watch_at = 0;
+	while (s->to_watch) {
+		struct conn *c = s->to_watch;
+		const struct request_private *r = c->request;
+		server_clock_forget(c);
+		if (r && r->suspended && !r->queued && !r->gone)
+			conn_watch(c, 0);
+	}
+}
+
 static void accept_again(struct server *s)
 {
 	s->resting = false;
@@ -118,6 +158,8 @@ static void on_clock(uv_timer_t *timer)
 		close_lingering(s);
 	if (s->resting && s->rest_until <= now)
 		accept_again(s);
+	if (s->watch_at && s->watch_at <= now)
+		watch_sleepers(s);
 	s->dirty |= s->stuck;
 	s->stuck = 0;
 	for (int state = CONN_BUSY + 1; state < CONN_STATES; state++)
@@ -127,6 +169,8 @@ static void on_clock(uv_timer_t *timer)
 		due_by(s, s->linger_until);
 	if (s->resting)
 		due_by(s, s->rest_until);
+	if (s->watch_at)
+		due_by(s, s->watch_at);
 	server_turn(s);
 }
 

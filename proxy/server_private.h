@@ -35,6 +35,7 @@ struct conn {
 	enum conn_state state;
 	int64_t deadline;
 	struct conn *next, *prev;            /* in the list of its state */
+	struct conn *watch_next, **watch_prev;       /* in the list of those to be watched soon; NULL: not in it */
 	char peer[PEER_TEXT_MAX];
 };
 
@@ -94,6 +95,8 @@ struct server {
 	uv_timer_t clock;
 	int64_t clock_due;                   /* 0: not running */
 	struct conn_list list[CONN_STATES];
+	struct conn *to_watch;
+	int64_t watch_at;                    /* 0: nobody waits for it */
 	struct listener listener[SERVER_LISTENERS];
 	size_t n_listeners, n_conns;
 	unsigned next_daemon, dirty;
@@ -135,6 +138,8 @@ void server_clock_fini(struct server *s, uv_close_cb closed);
 void server_clock_linger(struct server *s);
 void server_clock_unstick(struct server *s, unsigned daemon);   /* it runs without getting anywhere */
 void server_clock_rest(struct server *s);
+void server_clock_watch(struct conn *c);         /* if it still sleeps in a moment */
+void server_clock_forget(struct conn *c);
 void server_clock_close_idle(struct server *s);
 void server_clock_abort_all(struct server *s);
 
