@@ -187,6 +187,10 @@ class Base:
 
     def __init__(self, p):
         self.p = p
+        end = time.monotonic() + LATE
+        while p.get('/ollacache/ready').status != 200:   # dictionaries load beside the first answers
+            assert time.monotonic() < end, 'never ready: %s' % p.get('/ollacache/ready')
+            time.sleep(0.02)
         with Load(p, 4):
             pass
         self.rss, self.fds = self.rest()
