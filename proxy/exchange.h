@@ -143,6 +143,20 @@ void exchange_hold(struct exchange *x);
 void exchange_drop(struct exchange *x);
 void exchange_step(struct exchange *x, enum step step);      /* enters a step; only names and times it */
 
+/* The exchange a member belongs to, in callbacks that are given the member. */
+#define EXCHANGE_OF(at, member) ((struct exchange *)((char *)(at) - offsetof(struct exchange, member)))
+
+/* Called under a flight's lock, from any thread: they post the mail that pumps, stops or resumes. */
+void exchange_post_wake(void *arg);
+void exchange_post_alone(void *arg);
+void exchange_post_room(void *arg);
+
+/* A body is whole: the short way, if just these bytes were asked before (false: not), else the long one. */
+bool exchange_short_way(struct exchange *x);
+void exchange_parse(struct exchange *x);
+void exchange_start_lookup(struct exchange *x);
+void exchange_leave_flight(struct exchange *x);
+
 /* Goes on with a parsed ask at a step (called by the modules that park). */
 void exchange_lookup(struct exchange *x);
 void exchange_join(struct exchange *x);

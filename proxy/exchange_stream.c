@@ -1,0 +1,206 @@
+/* exchange_stream.c - a reader and its flight: what has come is given to the client as it wants it, at its own pace. */
+#include <stdlib.h>
+
+#include "proxy/base/log.h"
+#include "proxy/exchange.h"
+#include "proxy/semantic.h"
+
+/* ---- stream: a reader and its flight ---- */
+
+void exchange_leave_flight(struct exchange *x)
+{
+	if (!x->flight)
+		return;
+	struct flight *f = x->flight;
+	x->flight = NULL;
+	flight_drop(f, &x->reader);
+}
+
+/* Followers that have sent nothing start again, once, when the one they followed fails. */
+void exchange_restart(struct exchange *x)
+{
+	x->restarted = true;
+	flight_drop(x->flight, &x->reader);
+	x->flight = NULL;
+	semantic_free(x->near);
+	x->near = NULL;
+	x->reader = (struct flight_reader){ .wake = exchange_post_wake, .arg = x };
+	x->result = RESULT_NONE;
+	x->similarity = 0;
+	exchange_start_lookup(x);
+}
+
+static void learn_origin(struct exchange *x)
+{
+	struct flight_head head = flight_get_head(x->flight);
+
+	x->style.has_model = head.has_model;
+	snprintf(x->note, sizeof x->note, "%s", head.note);
+	if (head.origin == FLIGHT_UPSTREAM)
+		return;
+	if (x->result == RESULT_NONE || x->result == RESULT_JOINED || x->result == RESULT_MISS)
+		x->result = head.origin == FLIGHT_SEMANTIC ? RESULT_SEMANTIC : RESULT_EXACT;
+	x->similarity = head.similarity;
+	x->stored_ms = head.created_ms;
+	x->expires_ms = head.expires_ms;
+}
+
+static void saved_by(struct exchange *x)
+{
+	const struct answer *a = flight_answer(x->flight);
+
+	if (x->result == RESULT_JOINED || x->result == RESULT_SEMANTIC || x->result == RESULT_EXACT)
+		reply_saved(x, a->eval_count, a->eval_ns + a->prompt_eval_ns);
+}
+
+/* Of an answer too large to share each gets one of its own. */
+static void restart_alone(struct exchange *x)
+{
+	x->bypass = BYPASS_TOO_LARGE;
+	exchange_restart(x);
+}
+
+/* The flight failed. What the upstream itself said goes to everyone as it came; else our own words. */
+static void pump_failed(struct exchange *x, enum err e)
+{
+	const struct answer *a = flight_answer(x->flight);
+	struct flight_head head = flight_get_head(x->flight);
+	bool passed = e == ERR_PASSED;
+
+	if (!x->head_sent && !x->led && e == ERR_TOO_LARGE) {
+		restart_alone(x);
+		return;
+	}
+	if (!x->head_sent && !passed && !x->led && !x->restarted && e != ERR_NOT_CACHED) {
+		exchange_restart(x);
+		return;
+	}
+	if (!x->head_sent && passed && (head.status != 200 || !head.stream)) {
+		char *copy = malloc(a->error.len + 1);
+		if (copy)
+			memcpy(copy, a->error.at, a->error.len);
+		reply_whole(x, head.status, head.content_type, copy, copy ? a->error.len : 0, false);
+		return;
+	}
+	if (!x->head_sent && !passed) {
+		reply_error(x, e, NULL);
+		return;
+	}
+	if (!x->head_sent && !x->ask.stream) {
+		char *copy = malloc(a->error.len + 1);
+		if (copy)
+			memcpy(copy, a->error.at, a->error.len);
+		reply_whole(x, 500, NULL, copy, copy ? a->error.len : 0, false);
+		return;
+	}
+	if (!x->head_sent)
+		reply_begin(x, 200, reply_stream_type(x), -1);
+	struct buf line;
+	buf_init(&line, SIZE_MAX / 4);
+	enum err full = passed ? buf_put(&line, buf_slice(&a->error)) : x->dialect->write_error(slice_text(err_info[e].text), &line);
+	full = full ? full : buf_add(&line, "\n", 1);
+	if (!full)
+		(void)!request_write(x->request, buf_slice(&line));      /* a failure has broken the reply, as is meant */
+	buf_fini(&line);
+	x->end = err_info[e].name;
+	/* a stream kept alive for candidates that all failed must not look whole */
+	request_end(x->request, passed && x->candidates == 1);
+}
+
+/* Lines of what was read; true while the client has room. */
+static bool write_lines(struct exchange *x, struct slice pieces)
+{
+	size_t at = 0;
+	enum err e = ERR_OK;
+
+	reply_style_now(&x->style);
+	x->lines_out.len = 0;
+	while (!e && x->dialect->write_line(&x->style, pieces, &at, &x->lines_out, &e) && !e) {
+		if (x->lines_out.len)
+			e = request_write(x->request, buf_slice(&x->lines_out));
+		x->lines_out.len = 0;
+	}
+	if (e) {
+		x->end = err_info[e].name;
+		request_end(x->request, false);
+	}
+	if (x->lines_out.room > STREAM_WINDOW)
+		buf_fini(&x->lines_out);
+	return !e && request_queued(x->request) < STREAM_WINDOW;
+}
+
+static void pump_stream(struct exchange *x)
+{
+	struct buf pieces;
+	enum flight_news news = FLIGHT_WAIT;
+	enum err why = ERR_OK;
+	bool room = true;
+
+	buf_init(&pieces, SIZE_MAX / 4);
+	while (room && x->request) {
+		pieces.len = 0;
+		news = flight_read(x->flight, &x->reader, &pieces, &why);
+		if (news != FLIGHT_MORE)
+			break;
+		alarm_clear(&x->worker->alarms, &x->heartbeat);
+		if (!x->head_sent) {
+			learn_origin(x);
+			reply_begin(x, 200, reply_stream_type(x), -1);
+		}
+		room = write_lines(x, buf_slice(&pieces));
+	}
+	buf_fini(&pieces);
+	if (!x->request)
+		return;
+	if (news == FLIGHT_END) {
+		if (!x->head_sent) {
+			learn_origin(x);
+			reply_begin(x, 200, reply_stream_type(x), -1);
+		}
+		saved_by(x);
+		request_end(x->request, true);
+	} else if (news == FLIGHT_FAILED) {
+		pump_failed(x, why);
+	}
+}
+
+void exchange_pump(struct exchange *x)
+{
+	enum err why;
+
+	if (x->reader.raw || !x->flight || (request_replied(x->request) && !x->head_sent))
+		return;
+	if (x->step != STEP_STREAM && !x->lead_flight)
+		exchange_step(x, STEP_STREAM);
+	if (!x->reader.whole) {
+		pump_stream(x);
+		return;
+	}
+	switch (flight_read(x->flight, &x->reader, NULL, &why)) {
+	case FLIGHT_END:
+		if (request_replied(x->request))
+			break;
+		learn_origin(x);
+		saved_by(x);
+		struct flight_head head = flight_get_head(x->flight);
+		reply_answer(x, buf_slice(&flight_answer(x->flight)->pieces), head.stream ? NULL : head.content_type);
+		break;
+	case FLIGHT_FAILED:
+		if (!request_replied(x->request))
+			pump_failed(x, why);
+		break;
+	case FLIGHT_OVER:
+		/* this answer will not be kept whole: one of its own, passed through. Who leads had asked for one object and is
+		 * sent a stream of them */
+		if (request_replied(x->request))
+			break;
+		if (x->led)
+			reply_error(x, ERR_UPSTREAM_BABBLE, NULL);
+		else
+			restart_alone(x);
+		break;
+	case FLIGHT_MORE:
+	case FLIGHT_WAIT:
+		break;
+	}
+}
