@@ -438,6 +438,38 @@ static void set_method(struct private *t)
 	}
 }
 
+static void on_add_again(struct alarm *a);
+
+/* A look-up that ends inside a callback of curl's (a store that fails as it is written to, say) may start a transfer there,
+ * where curl takes none: then it is added from the loop. */
+static enum err add_to_multi(struct private *t)
+{
+	struct upstream *u = t->u;
+	CURLMcode code = curl_multi_add_handle(u->multi, t->easy);
+
+	if (code == CURLM_RECURSIVE_API_CALL) {
+		alarm_set(u->alarms, &t->alarm, 0, on_add_again);
+		return ERR_OK;
+	}
+	t->in_multi = code == CURLM_OK;
+	if (!t->in_multi)
+		return ERR_NO_MEMORY;
+	count(t, &u->metrics->upstream_requests);
+	t->last_bytes = loop_now(u->loop);
+	alarm_set(u->alarms, &t->alarm, t->rq.first_byte_ms, on_alarm);
+	uv_idle_start(&u->fresh, on_fresh);
+	return ERR_OK;
+}
+
+static void on_add_again(struct alarm *a)
+{
+	struct private *t = (struct private *)((char *)a - offsetof(struct private, alarm));
+	enum err e = add_to_multi(t);
+
+	if (e)
+		end(t, e);
+}
+
 static enum err send_off(struct private *t)
 {
 	struct upstream *u = t->u;
@@ -461,14 +493,7 @@ static enum err send_off(struct private *t)
 	curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_curl_bytes);
 	curl_easy_setopt(c, CURLOPT_WRITEDATA, t);
 	set_method(t);
-	t->in_multi = curl_multi_add_handle(u->multi, c) == CURLM_OK;
-	if (!t->in_multi)
-		return ERR_NO_MEMORY;
-	count(t, &u->metrics->upstream_requests);
-	t->last_bytes = loop_now(u->loop);
-	alarm_set(u->alarms, &t->alarm, t->rq.first_byte_ms, on_alarm);
-	uv_idle_start(&u->fresh, on_fresh);
-	return ERR_OK;
+	return add_to_multi(t);
 }
 
 static void on_no_start(struct alarm *a)
