@@ -489,6 +489,8 @@ void fetch_start(struct exchange *x)
 {
 	struct fetch *f = &x->fetch;
 
+	if (x->request)
+		request_watch(x->request);
 	candidates_free(x);
 	*f = (struct fetch){ 0 };
 	if (x->candidates > 1) {

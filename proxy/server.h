@@ -94,6 +94,9 @@ size_t request_header_count(const struct request *r, const char *name);
 /* Reading goes on after body() took less than all. Not from inside body(). */
 void request_more(struct request *r);
 
+/* From now on the client's leaving is to be told at once: what is done for it costs more than watching it. */
+void request_watch(struct request *r);
+
 /* A whole reply. body comes from malloc and is taken over. stream: sent in chunks, as a stream would be. */
 void request_reply(struct request *r, int status, const struct header *headers, size_t n, char *body, size_t len, bool stream);
 

@@ -134,6 +134,14 @@ void request_abort(struct request *pub)
 	request_resume(r);
 }
 
+void request_watch(struct request *pub)
+{
+	struct request_private *r = private_of(pub);
+
+	if (r->whole && !r->gone)
+		conn_watch(r->conn, 0);
+}
+
 bool request_replied(const struct request *pub)
 {
 	return private_of(pub)->replied;
@@ -144,7 +152,8 @@ bool request_replied(const struct request *pub)
 static void queue(struct request_private *r, int status, struct MHD_Response *response)
 {
 	r->queued = true;
-	conn_unwatch(r->conn);
+	if (!r->streams)
+		conn_unwatch(r->conn);
 	conn_state(r->conn, CONN_SENDING);
 	if (MHD_queue_response(r->mhd, (unsigned)status, response) != MHD_YES) {
 		r->broken = true;
