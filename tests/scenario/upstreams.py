@@ -133,7 +133,7 @@ def silent_inside_an_answer(s):
         assert r.status == 200, r
         if where == 'before_done':
             assert not r.whole, r
-    assert p.stats()['streams_open'] == 0
+    p.wait_stat('streams_open', 0)
 
 
 def accepts_and_says_nothing(s):
