@@ -238,7 +238,11 @@ static void consider(struct candidates *cs)
 	}
 	if (!x->config->complex_early_stop || cs->whole < 2 || !(s = worker_scoring(x->worker, x->config)))
 		return;
-	if (scoring_agreed(s, &q, c, as_candidates(cs, c))) {
+	int n = 0;
+	for (int i = 0, all = as_candidates(cs, c); i < all; i++)
+		if (!c[i].failed)
+			c[n++] = c[i];           /* those that still run have no say yet */
+	if (scoring_agreed(s, &q, c, n)) {
 		metric_add(&x->worker->metrics, early_stops, 1);
 		choose(cs);
 	}

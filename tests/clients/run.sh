@@ -60,7 +60,7 @@ for _ in $(seq 400); do
 	kill -0 $proxy 2>/dev/null || break
 	sleep 0.05
 done
-FAKE=http://127.0.0.1:$fake BASE=http://127.0.0.1:$port PROXIED=1 COMPLEX=${COMPLEX:-0} "$node" tests.mjs "$@" >"$dir/proxied.out" 2>&1
+FAKE=http://127.0.0.1:$fake BASE=http://127.0.0.1:$port PROXIED=1 COMPLEX=${COMPLEX:-1} "$node" tests.mjs "$@" >"$dir/proxied.out" 2>&1
 grep -v ' passed, ' "$dir/proxied.out"
 add "$dir/proxied.out"
 kill $proxy 2>/dev/null
