@@ -20,7 +20,7 @@
 
 #include "proxy/base/ask.h"
 
-enum { FLIGHT_WINDOW = 48 << 10, FLIGHT_READ_MAX = 16 << 10, FLIGHT_TYPE_MAX = 96, FLIGHT_NOTE_MAX = 64 };
+enum { FLIGHT_WINDOW = 32 << 10, FLIGHT_READ_MAX = 16 << 10, FLIGHT_TYPE_MAX = 96, FLIGHT_NOTE_MAX = 64 };
 
 struct flights;
 struct flight;

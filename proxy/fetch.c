@@ -175,7 +175,7 @@ static void send_raw(struct exchange *x, struct slice bytes, bool line)
 	else if (e)
 		request_end(x->request, false);
 	x->lines_out.len = 0;
-	if (x->lines_out.room > LINE_SLACK)
+	if (x->lines_out.room > LINE_KEEP)
 		buf_fini(&x->lines_out);
 }
 
