@@ -115,12 +115,15 @@ static void unlist(struct flight *f)
 	f->table->n--;
 }
 
-static bool is_over(struct flight *f)
+/* Looking whether its front is still there and becoming its reader is one act: a moment later it may be gone. */
+static bool link_unless_over(struct flight *f, struct flight_reader *r)
 {
 	pthread_mutex_lock(&f->lock);
-	bool over = f->over;
+	bool linked = !f->over;
+	if (linked)
+		reader_link(f, r);
 	pthread_mutex_unlock(&f->lock);
-	return over;
+	return linked;
 }
 
 struct flight *flight_join(struct flights *fs, const uint8_t key[KEY_BYTES], size_t limit, struct flight_reader *r, bool *leads)
@@ -131,8 +134,8 @@ struct flight *flight_join(struct flights *fs, const uint8_t key[KEY_BYTES], siz
 	if (key)
 		for (f = *bucket_of(fs, key); f && memcmp(f->key, key, KEY_BYTES) != 0; f = f->next)
 			;
-	if (f && is_over(f)) {
-		unlist(f);                   /* its front is gone: its leader is just about to unlist it */
+	if (f && !link_unless_over(f, r)) {
+		unlist(f);                   /* its leader is just about to */
 		f = NULL;
 	}
 	*leads = !f;
@@ -146,9 +149,8 @@ struct flight *flight_join(struct flights *fs, const uint8_t key[KEY_BYTES], siz
 	}
 	if (f) {
 		f->refs++;
-		pthread_mutex_lock(&f->lock);
-		reader_link(f, r);
-		pthread_mutex_unlock(&f->lock);
+		if (*leads)
+			reader_link(f, r);   /* nobody else knows it: the table's lock is still held */
 	}
 	pthread_mutex_unlock(&fs->lock);
 	return f;
