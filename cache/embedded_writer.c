@@ -465,18 +465,20 @@ void *embedded_write(void *store)
 {
 	struct embedded *s = store;
 	struct timespec due = in_ms(FOLD_MS);
-	bool more = true;
+	bool more = true, full = false;
 
 	while (more) {
 		pthread_mutex_lock(&s->lock);
 		bool work = wait_for_work(s, &due);
-		if (work && !s->closing && s->queue->kind == OP_PUT) {
-			/* what is put is visible already: a moment later the same sync serves many */
+		if (work && !full && !s->closing && s->queue->kind == OP_PUT) {
+			/* what is put is visible already: a moment later the same sync serves many. What did not fit into the
+			 * batch before has waited for it */
 			pthread_mutex_unlock(&s->lock);
 			nanosleep(&(struct timespec){ .tv_nsec = GATHER_NS }, NULL);
 			pthread_mutex_lock(&s->lock);
 		}
 		struct op *first = work ? take(s) : NULL;
+		full = first && s->queue;
 		if (first && first->kind == OP_WALK && !first->link) {
 			op_end(first);                 /* whoever asked has gone */
 			first = NULL;
