@@ -269,8 +269,8 @@ static const char *what_would(const struct explain *p, char *why, size_t len)
 		snprintf(why, len, "only-if-cached, and it is not: 504");
 		return "refused";
 	}
-	snprintf(why, len, "%s%s", p->news == STORE_FAILED ? "the store does not answer; " : p->exact_old ? "the stored answer is too old; " : "",
-	         hit ? "a near question is stored, but semantic.shadow only counts it" : no_hit(p));
+	snprintf(why, len, "%s%s%s", p->news == STORE_FAILED ? "the store does not answer; " : p->exact_old ? "the stored answer is too old; " : "",
+	         p->asks ? "" : "near questions are not looked for: ", hit ? "a near question is stored, but semantic.shadow only counts it" : no_hit(p));
 	return "miss";
 }
 

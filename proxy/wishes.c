@@ -12,7 +12,7 @@ static bool bad(char *text, size_t len, const char *header, const char *value, c
 	size_t n = 0;
 
 	/* it goes into JSON: bytes that may not be text, or half a letter, do not */
-	for (; value[n] && n < sizeof shown - 1; n++)
+	for (; n < sizeof shown - 1 && value[n]; n++)
 		shown[n] = value[n] >= ' ' && value[n] < 0x7f ? value[n] : '?';
 	shown[n] = '\0';
 	snprintf(text, len, "header %s: '%s' is not %s", header, shown, wanted);

@@ -146,11 +146,11 @@ bool stems_add(struct stems *s, struct language *g, const char *dir, struct buf 
 	if (m->snowball)
 		*mark ^= text_hash(slice_text(g->info->stemmer));
 	if (!m->dictionary && !m->snowball)
-		e = buf_addf(notes, "semantic: no dictionary and no stemmer for '%s'%s: forms of one word do not match, "
+		e = buf_addf(notes, "no dictionary and no stemmer for '%s'%s: forms of one word do not match, "
 			"so there will be fewer hits\n", g->code,
 			!strcmp(g->code, "uk") ? " (package hunspell-uk)" : "");
 	else if (!m->dictionary && !strcmp(g->code, "en"))
-		e = buf_addf(notes, "semantic: no dictionary for 'en' (package hunspell-en-us): "
+		e = buf_addf(notes, "no dictionary for 'en' (package hunspell-en-us): "
 			"typing errors do not match\n");
 	return e == ERR_OK;
 }
