@@ -23,7 +23,7 @@ static void serve(struct budget *b)
 			b->last = &b->first;
 		b->used += s->wants;
 		s->bytes += s->wants;
-		s->waits = false;
+		atomic_store_explicit(&s->waits, false, memory_order_release);
 		loop_post(s->loop, &s->mail);
 	}
 }

@@ -231,7 +231,7 @@ static void begin_body(struct exchange *x)
 		return;
 	}
 	if (!budget_take(b, &x->share, wants, true)) {
-		if (!x->share.waits) {
+		if (!x->share.waits && x->share.bytes < wants) {
 			x->bypass = BYPASS_TOO_LARGE;
 			pass_begin(x);
 			return;

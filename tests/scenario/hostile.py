@@ -5,7 +5,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 from e2e import *
 
 OFF = {'semantic.enabled': 'off'}
-GB = int(os.environ.get('BIG_BODY', 50_000_000 if SANITIZED else 1_000_000_000))
+GB = int(os.environ.get('BIG_BODY', 80_000_000 if SANITIZED else 1_000_000_000))            # in any case more than max_body
 BODIES = int(os.environ.get('BODIES', 6 if SANITIZED else 40))
 
 

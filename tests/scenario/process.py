@@ -223,6 +223,10 @@ def redis_down_and_back(s):
     assert p.get('/ollacache/health').status == 200
     assert p.stats()['store_errors'] > 0
     r.start()
+    end = time.monotonic() + LATE                  # store_up is one worker's; whichever is asked must have it back
+    while p.said().count('connected again') < 2:
+        assert time.monotonic() < end, p.said()
+        time.sleep(0.02)
     p.wait_stat('store_up', 1)
     assert p.generate('back').cache == 'miss'
     p.wait_stat('stored_answers', lambda v: v >= 2)
