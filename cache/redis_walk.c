@@ -238,8 +238,10 @@ void redis_walk(struct store_link *l, struct store_walk *w)
 	s->walk = w;
 	if (w->limit == 0 || (!w->remove && w->limit > ROWS_MAX))
 		w->limit = ROWS_MAX;
-	char *plus = memchr(w->after, '+', sizeof w->after - 1);
-	size_t len = plus ? (size_t)(plus - w->after) : strnlen(w->after, sizeof w->after - 1);
+	size_t len = strnlen(w->after, sizeof w->after - 1);       /* behind it there may be the rest of a longer one */
+	char *plus = memchr(w->after, '+', len);
+	if (plus)
+		len = (size_t)(plus - w->after);
 	snprintf(s->cursor, sizeof s->cursor, "%.*s", (int)(len < sizeof s->cursor ? len : 0), len ? w->after : "0");
 	if (!*s->cursor || strspn(s->cursor, "0123456789") != strlen(s->cursor))
 		memcpy(s->cursor, "0", 2);

@@ -375,6 +375,14 @@ static void takes_any_cursor(void **state)
 			turn(w);
 		assert_int_equal(walk.times, 1);
 	}
+	/* what a longer cursor left behind the end of a shorter one means nothing */
+	memset(&walk, 0, sizeof walk);
+	walk.w = (struct store_walk){ .limit = 7, .row = walked_row, .done = walked_done };
+	memcpy(walk.w.after + 1, "+ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff", 66);
+	w->store->ops->walk(w->link, &walk.w);
+	while (!walk.times)
+		turn(w);
+	assert_int_equal(walk.rows, 1);
 }
 
 static void told(void *arg, bool ok)
