@@ -14,6 +14,7 @@
 #include "proxy/base/log.h"
 #include "proxy/candidates.h"
 #include "proxy/exchange.h"
+#include "proxy/headers.h"
 #include "proxy/semantic.h"
 
 enum { LINE_SLACK = 64 << 10, HEADERS_MOST = 100 };
@@ -435,50 +436,21 @@ static const struct transfer_ops fetch_ops = { .on_head = on_head, .on_bytes = o
 
 /* ---- start ---- */
 
-struct picked { struct header *h; size_t n; struct arena *arena; struct slice connection; };
-
-/* A generation's request goes upstream with the client's headers, but for those that are ours, about this connection,
- * or would change how the reply is coded. */
-static void pick_header(void *arg, const char *name, struct slice value)
-{
-	static const char *const kept_back[] = {
-		"Host", "Connection", "Keep-Alive", "Proxy-Connection", "TE", "Trailer", "Transfer-Encoding", "Upgrade",
-		"Content-Length", "Expect", "Origin", "Accept-Encoding", "Cache-Control", "Pragma", "If-None-Match", "If-Modified-Since", "Range",
-		"X-Cache-Semantic", "X-Cache-TTL", "X-Cache-Namespace", "X-Complex", "X-Complex-Explain",
-		"Access-Control-Request-Method", "Access-Control-Request-Headers", "Proxy-Authorization", "Proxy-Authenticate",
-	};
-	struct picked *p = arg;
-
-	if (p->n == HEADERS_MOST)
-		return;
-	for (size_t i = 0; i < sizeof kept_back / sizeof *kept_back; i++)
-		if (slice_is_nocase(slice_text(name), slice_text(kept_back[i])))
-			return;
-	/* RFC 9110, 7.6.1: about this connection only, as its client says */
-	for (struct slice rest = p->connection, item; slice_next(&rest, ',', &item);)
-		if (slice_is_nocase(slice_trim(item), slice_text(name)))
-			return;
-	char *n = arena_text(p->arena, slice_text(name)), *v = arena_text(p->arena, value);
-	if (n && v)
-		p->h[p->n++] = (struct header){ n, v };
-}
-
 /* While the client is still there: the leader may have to go on without it. */
 enum err fetch_prepare(struct exchange *x)
 {
 	struct header found[HEADERS_MOST];
-	struct picked p = { found, 0, &x->arena, slice_text(request_header(x->request, "Connection")) };
 	char *target = arena_text(&x->arena, x->request->target);
 	const struct config *c = x->config;
 
-	request_each_header(x->request, pick_header, &p);
-	struct header *h = p.n ? arena_alloc(&x->arena, p.n * sizeof *h) : NULL;
-	if (!target || (p.n && !h))
+	size_t n = headers_forward(x->request, true, &x->arena, found, HEADERS_MOST);
+	struct header *h = n ? arena_alloc(&x->arena, n * sizeof *h) : NULL;
+	if (!target || (n && !h))
 		return ERR_NO_MEMORY;
 	if (h)
-		memcpy(h, found, p.n * sizeof *h);
+		memcpy(h, found, n * sizeof *h);
 	x->rq = (struct transfer_request){
-		.method = "POST", .target = target, .headers = h, .n_headers = p.n, .body = x->ask.forward, .may = x->hosts,
+		.method = "POST", .target = target, .headers = h, .n_headers = n, .body = x->ask.forward, .may = x->hosts,
 		.connect_ms = c->upstream_connect_timeout, .first_byte_ms = c->upstream_first_byte_timeout,
 		.idle_ms = c->upstream_idle_timeout, .max_in_flight = c->upstream_max_in_flight,
 	};

@@ -8,6 +8,7 @@
 
 #include "proxy/base/log.h"
 #include "proxy/exchange.h"
+#include "proxy/headers.h"
 #include "proxy/route.h"
 #include "proxy/virtual.h"
 
@@ -21,56 +22,6 @@ struct pass {
 	struct buf list;                 /* a list of models, to which more are added */
 	bool up_whole, up_paused, waits;   /* waits: the upstream asked for more than there was */
 };
-
-static bool listed(struct slice name, const char *const *list, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		if (slice_is_nocase(name, slice_text(list[i])))
-			return true;
-	return false;
-}
-#define LISTED(name, list) listed(name, list, sizeof(list) / sizeof *(list))
-
-/* RFC 9110, 7.6.1: about this connection only. */
-static const char *const hop_by_hop[] = {
-	"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization", "TE", "Trailer",
-	"Transfer-Encoding", "Upgrade",
-};
-
-/* Is it named in the Connection header? */
-static bool named_in(struct slice connection, struct slice name)
-{
-	struct slice item;
-
-	while (slice_next(&connection, ',', &item))
-		if (slice_is_nocase(item, name))
-			return true;
-	return false;
-}
-
-struct forwarding {
-	struct exchange *x;
-	struct header *h;
-	size_t n;
-	struct slice connection;
-};
-
-static void forward_header(void *arg, const char *name, struct slice value)
-{
-	/* Expect is answered here; Origin is judged here; framing is curl's */
-	static const char *const ours[] = {
-		"Host", "Content-Length", "Expect", "Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers",
-		"X-Cache-Semantic", "X-Cache-TTL", "X-Cache-Namespace", "X-Complex", "X-Complex-Explain",
-	};
-	struct forwarding *f = arg;
-	struct slice n = slice_text(name);
-
-	if (f->n == PASS_HEADERS_MAX || LISTED(n, hop_by_hop) || LISTED(n, ours) || named_in(f->connection, n))
-		return;
-	char *name_text = arena_text(&f->x->arena, n), *value_text = arena_text(&f->x->arena, value);
-	if (name_text && value_text)
-		f->h[f->n++] = (struct header){ name_text, value_text };
-}
 
 /* ---- the reply ---- */
 
@@ -95,8 +46,8 @@ static void reply_header(void *arg, struct slice name, struct slice value)
 	};
 	struct replying *r = arg;
 
-	if (r->n + CORS_HEADERS_MAX + 4 >= PASS_HEADERS_MAX || LISTED(name, hop_by_hop) || LISTED(name, ours) ||
-	    named_in(r->connection, name))
+	if (r->n + CORS_HEADERS_MAX + 4 >= PASS_HEADERS_MAX || header_is_hop(name, r->connection) ||
+	    HEADER_LISTED(name, ours))
 		return;
 	char *n = arena_text(&r->x->arena, name), *v = arena_text(&r->x->arena, value);
 	if (n && v)
@@ -289,20 +240,19 @@ void pass_begin(struct exchange *x)
 	struct pass *p = arena_alloc(&x->arena, sizeof *p);
 	struct header *h = arena_alloc(&x->arena, PASS_HEADERS_MAX * sizeof *h);
 	char *target = arena_text(&x->arena, r->target);
-	struct forwarding f = { .x = x, .h = h, .connection = slice_text(request_header(r, "Connection")) };
 
 	exchange_step(x, STEP_PASS);
 	if (!p || !h || !target) {
 		reply_error(x, ERR_NO_MEMORY, NULL);
 		return;
 	}
-	request_each_header(r, forward_header, &f);
+	size_t n = headers_forward(r, false, &x->arena, h, PASS_HEADERS_MAX);
 	x->pass = p;
 	p->up = x->body;                         /* what was read so far goes first */
 	p->up.limit = SIZE_MAX / 4;              /* bounded by PASS_WINDOW, and by server.max_body for what was there */
 	x->body = (struct buf){ .limit = x->body.limit };
 	p->rq = (struct transfer_request){
-		.method = arena_text(&x->arena, slice_text(r->method)), .target = target, .headers = h, .n_headers = f.n,
+		.method = arena_text(&x->arena, slice_text(r->method)), .target = target, .headers = h, .n_headers = n,
 		.upload = r->has_body, .upload_length = x->upload_length, .bulk = true,
 		.connect_ms = c->upstream_connect_timeout, .first_byte_ms = c->upstream_first_byte_timeout,
 		.idle_ms = c->upstream_idle_timeout,
