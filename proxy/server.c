@@ -14,7 +14,7 @@
 
 #include "proxy/base/log.h"
 
-enum { ACCEPTS_A_TURN = 64, EVENTS_A_TURN = 128, RUNS_A_TURN = 8, IDLE_RUNS_MAX = 64, ROUNDS_A_TURN = 16 };
+enum { ACCEPTS_A_TURN = 64, EVENTS_A_TURN = 128, RUNS_A_TURN = 8, IDLE_RUNS_MAX = 64, ROUNDS_A_TURN = 16, DAEMON_FILL = 32 };
 
 /* ---- running MHD ---- */
 
@@ -199,11 +199,26 @@ static void refuse(struct server *s, int fd)
 	server_linger(s, fd);
 }
 
+/* What is ready in one daemon is done in one run of it, so they are filled one after the other; a resume walks all of a
+ * daemon's sleepers, so none is filled beyond need. */
+static unsigned daemon_for_next(const struct server *s)
+{
+	unsigned least = 0;
+
+	for (unsigned i = 0; i < SERVER_DAEMONS; i++) {
+		if (s->daemon_conns[i] < DAEMON_FILL)
+			return i;
+		if (s->daemon_conns[i] < s->daemon_conns[least])
+			least = i;
+	}
+	return least;
+}
+
 static void accept_one(struct server *s, int fd, const struct sockaddr_storage *peer, socklen_t len, bool is_admin)
 {
 	struct sockaddr_storage own = { 0 };
 	socklen_t own_len = sizeof own;
-	unsigned i = s->next_daemon++ % SERVER_DAEMONS;
+	unsigned i = daemon_for_next(s);
 
 	if (atomic_fetch_add(s->o.connections, 1) >= s->o.max_connections) {
 		atomic_fetch_sub(s->o.connections, 1);
@@ -267,6 +282,7 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
 		c->peer_local = a->peer->ss_family == AF_UNIX || is_loopback(a->peer);
 		peer_text(a->peer, c->peer);
 		s->n_conns++;
+		s->daemon_conns[c->daemon]++;
 		metric_add(s->o.metrics, connections_open, 1);
 		conn_link(c, CONN_HEADERS);
 		return;
@@ -280,6 +296,7 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
 	conn_unlink(c);
 	server_clock_forget(c);
 	s->n_conns--;
+	s->daemon_conns[c->daemon]--;
 	metric_add(s->o.metrics, connections_open, -1);
 	free(c);
 }

@@ -99,7 +99,8 @@ struct server {
 	int64_t watch_at;                    /* 0: nobody waits for it */
 	struct listener listener[SERVER_LISTENERS];
 	size_t n_listeners, n_conns;
-	unsigned next_daemon, dirty;
+	unsigned daemon_conns[SERVER_DAEMONS];
+	unsigned dirty;
 	uint64_t calls, calls_seen[SERVER_DAEMONS];      /* of MHD's into us: a daemon that runs without any is stuck */
 	unsigned idle_runs[SERVER_DAEMONS], stuck;
 	struct accepting *accepting;
