@@ -118,6 +118,7 @@ struct embedded {
 	pthread_t writer;
 	_Atomic uint64_t entries, cost;       /* the totals for state() */
 	_Atomic bool broken;                  /* the last write failed */
+	_Atomic uint64_t version;             /* of what gets see */
 };
 
 /* embedded_file.c: locks the directory and opens LMDB there; false: why says it. */
@@ -169,6 +170,12 @@ bool tables_doc(const void *record, size_t len, struct doc_view *view);
  * skip() says which keys the pending table knows better. */
 int tables_near(struct store_link *l, const struct store_query *q, const struct near_query *nq, int64_t now,
 		bool (*skip)(struct embedded *, const uint8_t *key), struct near_best *best, MDB_val records[STORE_PROPOSALS]);
+
+/* Gets may see something else from here on: after every change. */
+static inline void embedded_changed(struct embedded *s)
+{
+	atomic_fetch_add_explicit(&s->version, 1, memory_order_release);
+}
 
 /* embedded_pending.c; lock held unless said otherwise */
 uint64_t embedded_place(const uint8_t scope[KEY_BYTES], uint64_t term);

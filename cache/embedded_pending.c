@@ -52,6 +52,7 @@ void pending_add(struct embedded *s, struct op *op)
 	}
 	s->pending_bytes += op->cost;
 	atomic_fetch_add_explicit(&s->pending, 1, memory_order_release);
+	embedded_changed(s);
 }
 
 void pending_remove(struct embedded *s, struct op *op)
@@ -69,6 +70,7 @@ void pending_remove(struct embedded *s, struct op *op)
 	}
 	s->pending_bytes -= op->cost;
 	atomic_fetch_sub_explicit(&s->pending, 1, memory_order_release);
+	embedded_changed(s);
 }
 
 struct op *pending_find(struct embedded *s, const uint8_t key[KEY_BYTES])

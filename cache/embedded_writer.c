@@ -106,6 +106,8 @@ static int transact(struct embedded *s, int (*what)(struct embedded *, MDB_txn *
 		e = mdb_txn_commit(txn);
 	if (e)
 		s->t.now = before;
+	else
+		embedded_changed(s);
 	if (e == NOTHING)
 		e = 0;
 	atomic_store(&s->entries, s->t.now.entries);

@@ -49,6 +49,7 @@ struct store_proposal {
 struct store_get {
 	uint8_t key[KEY_BYTES];
 	struct buf entry;                     /* FOUND: the entry. The owner frees it */
+	uint64_t place;                       /* FOUND: where it lies, for used(); 0: there is none */
 	const struct store_query *query;      /* NULL: exact only. Must live until done */
 	struct store_proposal proposal[STORE_PROPOSALS];   /* best first; filled also when the key itself was found or not */
 	size_t n_proposals;
@@ -97,6 +98,11 @@ struct store_ops {
 	void (*detach)(struct store_link *);
 	enum store_news (*get)(struct store_link *, struct store_get *);
 	void (*cancel)(struct store_link *, struct store_get *);
+	/* Whoever keeps what a get has said may say it again while version() has not changed, but for what expires: it
+	 * changes when anything that was put, dropped or evicted is seen by gets. used() then tells that an entry served
+	 * once more. Both NULL: the store cannot know. */
+	uint64_t (*version)(struct store_link *);
+	void (*used)(struct store_link *, uint64_t place);
 	/* Copies what it needs. done may be NULL; stored false: it will not be there. (Only when there is no memory
 	 * even for that news, done(false) comes before put, drop or walk returns.) */
 	void (*put)(struct store_link *, const struct store_item *, void (*done)(void *arg, bool stored), void *arg);

@@ -224,6 +224,7 @@ static enum store_news embedded_get(struct store_link *l, struct store_get *g)
 	size_t terms;
 
 	g->n_proposals = 0;
+	g->place = 0;
 	if (q && !near_fits(q->words, q->n_words, &terms))
 		q = NULL;
 	if (q)
@@ -244,6 +245,7 @@ static enum store_news embedded_get(struct store_link *l, struct store_get *g)
 			news = e ? STORE_NONE : copied(s, tables_copy(&s->t, l->txn, &entry, &g->entry));
 			if (news == STORE_FOUND)
 				note_use(l, entry.doc);
+			g->place = news == STORE_FOUND ? entry.doc : 0;
 		}
 		MDB_val records[STORE_PROPOSALS];
 		if (q && ok)
@@ -257,6 +259,17 @@ static enum store_news embedded_get(struct store_link *l, struct store_get *g)
 	if (!ok)
 		embedded_failed(s);
 	return ok || news == STORE_FOUND ? news : STORE_FAILED;
+}
+
+static uint64_t embedded_version(struct store_link *l)
+{
+	return atomic_load_explicit(&l->store->version, memory_order_acquire);
+}
+
+static void embedded_used(struct store_link *l, uint64_t place)
+{
+	if (place)
+		note_use(l, place);
 }
 
 static void embedded_cancel(struct store_link *l, struct store_get *g)
@@ -462,6 +475,8 @@ static const struct store_ops embedded_ops = {
 	.detach = embedded_detach,
 	.get = embedded_get,
 	.cancel = embedded_cancel,
+	.version = embedded_version,
+	.used = embedded_used,
 	.put = embedded_put,
 	.drop = embedded_drop,
 	.walk = embedded_walk,

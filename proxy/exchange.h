@@ -30,6 +30,7 @@ enum {
 	EXCHANGE_ARENA_LEAST = 256 << 10,
 };
 enum { STREAM_WINDOW = 48 << 10, LINE_KEEP = 4 << 10, REPLY_HEADERS = 24, STATUS_TEXT_MAX = 160, DIGEST_WAIT_MS = 1000 };
+enum { REPLY_HEAD_COST = 2 << 10 };             /* of a kept reply's head, in libmicrohttpd's many small pieces: about that */
 
 enum step {
 	STEP_ROUTE, STEP_BODY, STEP_PARSE, STEP_DIGEST, STEP_LOOKUP, STEP_JOIN, STEP_SEEK, STEP_FORWARD, STEP_STREAM, STEP_PASS,
@@ -92,6 +93,7 @@ struct exchange {
 	unsigned candidates;                 /* 1: a plain request */
 	uint8_t seen_key[KEY_BYTES];         /* of the raw request, for worker->seen */
 	bool seen_made;
+	struct seen_reply *keep;             /* while a reply is made that can be given again: where it goes */
 
 	/* looking up */
 	struct models_waiter models;

@@ -185,6 +185,12 @@ static void serve_entry(struct exchange *x, const struct entry_meta *m, struct s
 	snprintf(type, sizeof type, "%.*s", (int)m->content_type.len, m->content_type.at);
 	reply_saved(x, m->eval_count, m->eval_ns + m->prompt_eval_ns);
 	exchange_step(x, STEP_STREAM);
+	if (x->keep) {
+		x->keep->expires_ms = m->expires_ms;
+		x->keep->place = x->get.place;
+		x->keep->tokens = m->eval_count;
+		x->keep->ns = m->eval_ns + m->prompt_eval_ns;
+	}
 	reply_answer(x, pieces, m->stream == x->ask.stream ? type : NULL);
 }
 
@@ -200,6 +206,7 @@ static void got_exact(struct exchange *x, enum store_news news)
 		return;
 	}
 	if (!x->keyed) {                         /* the short way did not lead to an answer: the long one */
+		x->keep = NULL;
 		exchange_parse(x);
 		return;
 	}
@@ -274,6 +281,51 @@ void exchange_lookup(struct exchange *x)
 	get_exact(x, x->key);
 }
 
+/* Nothing but what its line is found by says how this request is to be answered. */
+static bool is_plain(const struct exchange *x)
+{
+	return x->origin == ORIGIN_NONE && x->request->http11 && x->wishes.max_age_s < 0;
+}
+
+/* The reply that was given to these bytes a moment ago, if it is still what would be given. */
+static bool reply_again(struct exchange *x, const struct seen_reply *again)
+{
+	struct worker *w = x->worker;
+	const struct store_ops *store = w->shared->store->ops;
+	int64_t now = wall_now();
+
+	if (!again->reply || again->second != now / 1000 || again->expires_ms <= now || !store->version ||
+	    again->version != store->version(w->link) || !is_plain(x))
+		return false;
+	store->used(w->link, again->place);
+	metric_observe_us(&w->metrics, lookup_seconds, TIER_EXACT, clock_us() - x->entered_us);
+	reply_saved(x, again->tokens, again->ns);
+	exchange_step(x, STEP_STREAM);
+	x->result = RESULT_EXACT;
+	x->status = 200;
+	x->streamed = x->ask.stream;
+	request_reply_made(x->request, again->reply);
+	return true;
+}
+
+/* Asks the store for what a line leads to, and keeps the reply if it comes at once. */
+static void get_seen(struct exchange *x, struct seen_line *line)
+{
+	struct worker *w = x->worker;
+	const struct store_ops *store = w->shared->store->ops;
+	struct seen_reply again = { 0 };
+
+	if (store->version && is_plain(x)) {
+		again.version = store->version(w->link);
+		again.second = wall_now() / 1000;
+		x->keep = &again;
+	}
+	get_exact(x, line->key);
+	x->keep = NULL;
+	if (again.reply)
+		seen_keep(w->seen, line, &again);
+}
+
 /* A request seen before, byte for byte: its key is known without parsing. Plain wishes only. */
 bool exchange_short_way(struct exchange *x)
 {
@@ -287,7 +339,7 @@ bool exchange_short_way(struct exchange *x)
 	x->seen_made = true;
 	if (w->no_cache || w->no_store || w->semantic_off || w->semantic_threshold > 0)
 		return false;
-	const struct seen_line *line =
+	struct seen_line *line =
 		seen_find(x->worker->seen, x->seen_key, models_generation(x->worker->shared->hosts), x->config);
 	if (!line)
 		return false;
@@ -297,7 +349,8 @@ bool exchange_short_way(struct exchange *x)
 	x->style.model = slice_of(x->model_room, line->model_len);
 	x->ask.stream = line->stream;
 	x->ask.family = (enum family)line->family;
-	get_exact(x, line->key);
+	if (!reply_again(x, &line->again))
+		get_seen(x, line);
 	return true;
 }
 

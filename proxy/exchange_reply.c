@@ -118,7 +118,16 @@ void reply_whole(struct exchange *x, int status, const char *content_type, char 
 	if (!content_type)
 		content_type = stream ? reply_stream_type(x) : "application/json; charset=utf-8";
 	size_t n = make_head(x, h, content_type, &t);
-	request_reply(x->request, status, h, n, body, len, stream);
+	if (!x->keep || len > REPLY_WHOLE_MAX) {
+		request_reply(x->request, status, h, n, body, len, stream);
+		return;
+	}
+	x->keep->bytes = len + REPLY_HEAD_COST;
+	x->keep->reply = reply_make(x->worker->server, status, h, n, body, len, stream);
+	if (x->keep->reply)
+		request_reply_made(x->request, x->keep->reply);
+	else
+		request_abort(x->request);
 }
 
 void reply_error(struct exchange *x, enum err e, const char *text)

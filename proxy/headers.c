@@ -33,7 +33,7 @@ struct forwarding {
 	struct slice connection;
 };
 
-static void forward(void *arg, const char *name, struct slice value)
+static void forward(void *arg, struct slice name, struct slice value)
 {
 	/* Expect is answered here; Origin is judged here; framing is curl's */
 	static const char *const ours[] = {
@@ -44,12 +44,11 @@ static void forward(void *arg, const char *name, struct slice value)
 		"Accept-Encoding", "Cache-Control", "Pragma", "If-None-Match", "If-Modified-Since", "Range",
 	};
 	struct forwarding *f = arg;
-	struct slice n = slice_text(name);
 
-	if (f->n == f->most || header_is_hop(n, f->connection) || HEADER_LISTED(n, ours) ||
-	    (f->asked && HEADER_LISTED(n, the_caches)))
+	if (f->n == f->most || header_is_hop(name, f->connection) || HEADER_LISTED(name, ours) ||
+	    (f->asked && HEADER_LISTED(name, the_caches)))
 		return;
-	char *name_text = arena_text(f->arena, n), *value_text = arena_text(f->arena, value);
+	char *name_text = arena_text(f->arena, name), *value_text = arena_text(f->arena, value);
 	if (name_text && value_text)
 		f->to[f->n++] = (struct header){ name_text, value_text };
 }

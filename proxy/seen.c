@@ -3,7 +3,10 @@
 
 #include <stdlib.h>
 
-struct seen { struct seen_line line[SEEN_LINES]; };
+struct seen {
+	struct seen_line line[SEEN_LINES];
+	size_t bytes;                /* of the replies */
+};
 
 static size_t place(const uint8_t raw[KEY_BYTES])
 {
@@ -19,19 +22,34 @@ struct seen *seen_new(void)
 	return s;
 }
 
+static void forget_reply(struct seen *s, struct seen_line *l)
+{
+	s->bytes -= l->again.bytes;
+	reply_drop(l->again.reply);
+	l->again = (struct seen_reply){ 0 };
+}
+
+static void forget_replies(struct seen *s)
+{
+	for (size_t i = 0; i < SEEN_LINES; i++)
+		forget_reply(s, &s->line[i]);
+}
+
 void seen_free(struct seen *s)
 {
+	forget_replies(s);
 	free(s);
 }
 
 void seen_clear(struct seen *s)
 {
+	forget_replies(s);
 	memset(s->line, 0, sizeof s->line);
 }
 
-const struct seen_line *seen_find(const struct seen *s, const uint8_t raw[KEY_BYTES], uint64_t generation, const void *config)
+struct seen_line *seen_find(struct seen *s, const uint8_t raw[KEY_BYTES], uint64_t generation, const void *config)
 {
-	const struct seen_line *l = &s->line[place(raw)];
+	struct seen_line *l = &s->line[place(raw)];
 
 	return l->model_len && l->generation == generation && generation && l->config == config &&
 	       !memcmp(l->raw, raw, KEY_BYTES) ? l : NULL;
@@ -39,5 +57,17 @@ const struct seen_line *seen_find(const struct seen *s, const uint8_t raw[KEY_BY
 
 void seen_add(struct seen *s, const struct seen_line *line)
 {
-	s->line[place(line->raw)] = *line;
+	struct seen_line *l = &s->line[place(line->raw)];
+
+	forget_reply(s, l);
+	*l = *line;
+}
+
+void seen_keep(struct seen *s, struct seen_line *line, const struct seen_reply *again)
+{
+	forget_reply(s, line);
+	if (s->bytes + again->bytes > SEEN_REPLIES_BYTES)
+		forget_replies(s);           /* most are of a second that has passed */
+	s->bytes += again->bytes;
+	line->again = *again;
 }

@@ -18,7 +18,7 @@
 #include "proxy/base/loop.h"
 #include "proxy/metrics.h"
 
-enum { SERVER_HEAD_BYTES = 12 << 10, SERVER_DAEMONS = 16, PEER_TEXT_MAX = 64, REPLY_HEADERS_MAX = 64 };
+enum { SERVER_HEAD_BYTES = 12 << 10, SERVER_DAEMONS = 16, PEER_TEXT_MAX = 64, REPLY_HEADERS_MAX = 64, REPLY_WHOLE_MAX = 64 << 10 };
 
 struct server;
 struct request;
@@ -72,9 +72,6 @@ struct server_options {
 struct server *server_new(const struct server_options *o);
 /* Accepts from a bound, listening socket; the server closes it. */
 void server_listen(struct server *s, int fd, bool is_admin);
-/* Does what the turn of the loop has gathered. The server hooks it into loop->before_sleep itself; who hooks something
- * else there calls this from it. */
-void server_turn(struct server *s);
 /* Stops accepting and closes idle connections; what is being answered goes on. */
 void server_drain(struct server *s);
 /* What this turn has asked for is done; to be called before the loop sleeps. */
@@ -87,7 +84,7 @@ void server_free(struct server *s);
 
 /* NULL if the header is not there. Of several with one name, the first. */
 const char *request_header(const struct request *r, const char *name);
-void request_each_header(const struct request *r, void (*each)(void *arg, const char *name, struct slice value), void *arg);
+void request_each_header(const struct request *r, void (*each)(void *arg, struct slice name, struct slice value), void *arg);
 /* How many headers of that name there are. */
 size_t request_header_count(const struct request *r, const char *name);
 
@@ -99,6 +96,14 @@ void request_watch(struct request *r);
 
 /* A whole reply. body comes from malloc and is taken over. stream: sent in chunks, as a stream would be. */
 void request_reply(struct request *r, int status, const struct header *headers, size_t n, char *body, size_t len, bool stream);
+
+/* A whole reply made once, head and all, to be given to many: NULL without memory. Its caller drops it; what is being sent
+ * of it then stays until it has left. At most REPLY_WHOLE_MAX bytes. */
+struct reply;
+struct reply *reply_make(struct server *s, int status, const struct header *headers, size_t n, char *body, size_t len, bool stream);
+void reply_drop(struct reply *reply);
+/* Only when the request's body is whole. */
+void request_reply_made(struct request *r, const struct reply *reply);
 
 /* The head of a reply whose body follows by request_write(): chunked (length -1) or of a known length. */
 void request_reply_begin(struct request *r, int status, const struct header *headers, size_t n, int64_t length);

@@ -51,6 +51,7 @@ struct request_private {
 	struct conn *conn;
 	struct MHD_Connection *mhd;
 	bool begun, whole, replied, queued, suspended, gone, discard;
+	bool small;                          /* its room for a target is SMALL_TARGET: it can be used again */
 	bool refused;                        /* its head was not well-formed: the owner never hears of it */
 	bool streams;                        /* the body follows by request_write() */
 	bool direct;                         /* MHD has sent the head and sleeps: the socket is ours */
@@ -105,6 +106,8 @@ struct server {
 	unsigned idle_runs[SERVER_DAEMONS], stuck;
 	struct accepting *accepting;
 	struct request_private *to_flush, *to_tell;
+	struct request_private *spare;       /* by flush_next */
+	size_t n_spare;
 	time_t date_of;                      /* the second `date` says */
 	char date[40];
 	int lingering[SERVER_LINGER];

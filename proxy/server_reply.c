@@ -10,7 +10,7 @@
 #include <time.h>
 
 /* a stream's body never goes through MHD's block */
-enum { READER_BLOCK = 16 << 10, STREAM_BLOCK = 64, WHOLE_AT_ONCE = 64 << 10 };
+enum { READER_BLOCK = 16 << 10, STREAM_BLOCK = 64 };
 
 static struct request_private *private_of(const struct request *r)
 {
@@ -51,19 +51,19 @@ const char *request_header(const struct request *pub, const char *name)
 	return NULL;
 }
 
-struct each { void (*call)(void *, const char *, struct slice); void *arg; };
+struct each { void (*call)(void *, struct slice, struct slice); void *arg; };
 
 static enum MHD_Result each_header(void *cls, enum MHD_ValueKind kind, const char *key, size_t key_len, const char *value,
                                    size_t len)
 {
 	struct each *e = cls;
 
-	(void)kind, (void)key_len;
-	e->call(e->arg, key, slice_of(value ? value : "", value ? len : 0));
+	(void)kind;
+	e->call(e->arg, slice_of(key, key_len), slice_of(value ? value : "", value ? len : 0));
 	return MHD_YES;
 }
 
-void request_each_header(const struct request *pub, void (*each)(void *arg, const char *name, struct slice value), void *arg)
+void request_each_header(const struct request *pub, void (*each)(void *arg, struct slice name, struct slice value), void *arg)
 {
 	const struct request_private *r = private_of(pub);
 
@@ -72,17 +72,17 @@ void request_each_header(const struct request *pub, void (*each)(void *arg, cons
 		return;
 	}
 	for (size_t i = 0; i < r->n_fields; i++)
-		each(arg, r->field[i].name, slice_of(r->field[i].value, r->field[i].value_len));
+		each(arg, slice_of(r->field[i].name, r->field[i].name_len), slice_of(r->field[i].value, r->field[i].value_len));
 }
 
 struct count { struct slice name; size_t n; };
 
-static void count_header(void *arg, const char *name, struct slice value)
+static void count_header(void *arg, struct slice name, struct slice value)
 {
 	struct count *c = arg;
 
 	(void)value;
-	c->n += slice_is_nocase(slice_text(name), c->name);
+	c->n += slice_is_nocase(name, c->name);
 }
 
 size_t request_header_count(const struct request *r, const char *name)
@@ -149,6 +149,7 @@ bool request_replied(const struct request *pub)
 
 /* ---- heads ---- */
 
+/* MHD holds the response until it is sent. */
 static void queue(struct request_private *r, int status, struct MHD_Response *response)
 {
 	r->queued = true;
@@ -159,7 +160,6 @@ static void queue(struct request_private *r, int status, struct MHD_Response *re
 		r->broken = true;
 		shutdown(r->conn->fd, SHUT_RDWR);
 	}
-	MHD_destroy_response(response);
 	request_resume(r);
 }
 
@@ -170,6 +170,7 @@ void request_queue_later(struct request_private *r)
 	struct MHD_Response *response = r->later;
 	r->later = NULL;
 	queue(r, r->later_status, response);
+	MHD_destroy_response(response);
 }
 
 /* IMF-fixdate (RFC 9110, 5.6.7), made once a second. */
@@ -186,31 +187,44 @@ static const char *date_text(struct server *s)
 	return s->date;
 }
 
-/* MHD takes a reply once the request's body was read to its end: before that it waits, and the body is dropped. */
-static void answer(struct request_private *r, int status, struct MHD_Response *response, const struct header *headers, size_t n)
+static void dress(struct server *s, struct MHD_Response *response, const struct header *headers, size_t n)
 {
-	r->replied = true;
-	if (!response) {
-		request_abort(&r->pub);
-		return;
-	}
 	bool dated = false;
+
 	for (size_t i = 0; i < n; i++) {
 		MHD_add_response_header(response, headers[i].name, headers[i].value);
 		dated |= !strcmp(headers[i].name, "Date");
 	}
 	if (!dated)                              /* MHD would make the text anew for every reply */
-		MHD_add_response_header(response, "Date", date_text(r->server));
-	if (r->server->draining)
+		MHD_add_response_header(response, "Date", date_text(s));
+	if (s->draining)
 		MHD_add_response_header(response, "Connection", "close");
+}
+
+/* MHD takes a reply once the request's body was read to its end: before that it waits, and the body is dropped. */
+static void give(struct request_private *r, int status, struct MHD_Response *response)
+{
+	r->replied = true;
 	if (r->whole) {
 		queue(r, status, response);
+		MHD_destroy_response(response);
 		return;
 	}
 	r->later = response;
 	r->later_status = status;
 	r->discard = true;
 	request_more(&r->pub);
+}
+
+static void answer(struct request_private *r, int status, struct MHD_Response *response, const struct header *headers, size_t n)
+{
+	if (!response) {
+		r->replied = true;
+		request_abort(&r->pub);
+		return;
+	}
+	dress(r->server, response, headers, n);
+	give(r, status, response);
 }
 
 /* What is below the low mark is told once, when MHD is not on the stack. */
@@ -302,6 +316,18 @@ void request_reply_begin(struct request *pub, int status, const struct header *h
 	answer(r, status, response, headers, n);
 }
 
+/* Takes the body, also when there is no memory. */
+static struct MHD_Response *whole_response(char *body, size_t len, bool chunked)
+{
+	struct MHD_Response *response = MHD_create_response_from_buffer(len, body, MHD_RESPMEM_MUST_FREE);
+
+	if (!response)
+		free(body);
+	else if (chunked)
+		MHD_add_response_header(response, "Transfer-Encoding", "chunked");
+	return response;
+}
+
 void request_reply(struct request *pub, int status, const struct header *headers, size_t n, char *body, size_t len, bool stream)
 {
 	struct request_private *r = private_of(pub);
@@ -311,7 +337,7 @@ void request_reply(struct request *pub, int status, const struct header *headers
 		return;
 	}
 	pub->sent_bytes = len;
-	if (len > WHOLE_AT_ONCE) {
+	if (len > REPLY_WHOLE_MAX) {
 		/* in pieces, so that a slow reader's progress is seen */
 		request_reply_begin(pub, status, headers, n, stream ? -1 : (int64_t)len);
 		if (stream) {
@@ -323,13 +349,55 @@ void request_reply(struct request *pub, int status, const struct header *headers
 		request_end(pub, true);
 		return;
 	}
-	struct MHD_Response *response = MHD_create_response_from_buffer(len, body, MHD_RESPMEM_MUST_FREE);
-	if (!response)
-		free(body);
-	else if (stream && pub->http11)
-		MHD_add_response_header(response, "Transfer-Encoding", "chunked");
 	pub->first_byte_us = clock_us();
-	answer(r, status, response, headers, n);
+	answer(r, status, whole_response(body, len, stream && pub->http11), headers, n);
+}
+
+/* ---- replies to be given again ---- */
+
+struct reply {
+	struct MHD_Response *response;
+	int status;
+	size_t len;
+};
+
+struct reply *reply_make(struct server *s, int status, const struct header *headers, size_t n, char *body, size_t len, bool stream)
+{
+	struct reply *reply = malloc(sizeof *reply);
+
+	assert(len <= REPLY_WHOLE_MAX);
+	if (!reply) {
+		free(body);
+		return NULL;
+	}
+	*reply = (struct reply){ whole_response(body, len, stream), status, len };
+	if (!reply->response) {
+		free(reply);
+		return NULL;
+	}
+	dress(s, reply->response, headers, n);
+	return reply;
+}
+
+void reply_drop(struct reply *reply)
+{
+	if (!reply)
+		return;
+	MHD_destroy_response(reply->response);
+	free(reply);
+}
+
+void request_reply_made(struct request *pub, const struct reply *reply)
+{
+	struct request_private *r = private_of(pub);
+
+	if (r->gone || r->replied)
+		return;
+	pub->sent_bytes = reply->len;
+	pub->first_byte_us = clock_us();
+	assert(r->whole);                        /* one that waits would have to hold it */
+	r->replied = true;
+	queue(r, reply->status, reply->response);
 }
 
 /* ---- bodies that follow ---- */

@@ -49,11 +49,11 @@ static bool read_cache_control(struct wishes *w, struct slice value)
 
 struct control { struct wishes *w; bool ok; const char *value; };
 
-static void each(void *arg, const char *name, struct slice value)
+static void each(void *arg, struct slice name, struct slice value)
 {
 	struct control *c = arg;
 
-	if (slice_is_nocase(slice_text(name), SLICE("Cache-Control")) && !read_cache_control(c->w, value)) {
+	if (slice_is_nocase(name, SLICE("Cache-Control")) && !read_cache_control(c->w, value)) {
 		c->ok = false;
 		c->value = value.at;
 	}
@@ -81,11 +81,11 @@ static bool read_complex(struct exchange *x, char *text, size_t len)
 
 struct joined { struct slice name; struct arena *arena; struct slice text; size_t n; bool failed; };
 
-static void join(void *arg, const char *name, struct slice value)
+static void join(void *arg, struct slice name, struct slice value)
 {
 	struct joined *j = arg;
 
-	if (!slice_is_nocase(slice_text(name), j->name))
+	if (!slice_is_nocase(name, j->name))
 		return;
 	if (j->n++ == 0) {
 		j->text = value;

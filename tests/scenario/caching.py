@@ -287,6 +287,45 @@ def no_cache_refreshes(s):
     assert two != one and ask() == two
 
 
+def a_reply_given_again_is_the_one_that_would_be_made(s):
+    """The same bytes again and again within a second: what any of them changes, the next one shows."""
+    f, p = pair(s, {'server.workers': 2})
+    for stream in (True, False):
+        ask = lambda headers=None: p.generate('[[fresh=1]]', headers, stream=stream)
+        text = lambda headers=None: told(ask(headers))['text']
+        first = ask()
+        one = told(first)['text']
+        with p.moved(requests=8, exact_cache_hits=8, tokens_saved=8 * (first.lines()[-1] if stream else first.json())['eval_count']):
+            hits = [ask() for _ in range(8)]
+        assert {told(r)['text'] for r in hits} == {one} and all(r.cache == 'exact' and r.whole for r in hits), hits
+        assert len({r.framing for r in hits}) == 1 and hits[0].framing == ('chunked' if stream else 'length')
+        # another answer in its place, again and again
+        for _ in range(4):
+            new = text({'Cache-Control': 'no-cache'})
+            assert new != one and [text() for _ in range(4)] == [new] * 4
+            one = new
+        # its headers are the asker's
+        r = ask({'Origin': 'http://localhost:3000'})
+        assert r.cache == 'exact' and r.get('Access-Control-Allow-Origin') == 'http://localhost:3000', r.headers
+        assert ask().get('Access-Control-Allow-Origin') is None
+        assert ask({'Cache-Control': 'max-age=0'}).cache == 'miss'
+        one = text()
+        # gone is gone
+        for _ in range(4):
+            assert text() == one and text() == one
+            assert p.ask('DELETE', '/ollacache/cache?all=1').status == 200
+            r = ask()
+            assert r.cache == 'miss' and told(r)['text'] != one, r
+            one = told(r)['text']
+    # it grows older
+    ages, ttls, end = set(), set(), time.monotonic() + LATE
+    while len(ages) < 3 or len(ttls) < 3:
+        assert time.monotonic() < end, (ages, ttls)
+        r = ask()
+        ages.add(r.get('Age'))
+        ttls.add(r.get('Cache-Status').split('ttl=')[1])
+
+
 def max_age(s):
     f, p = pair(s)
     hit_after(p, lambda: p.generate('q', {'Cache-Control': 'max-age=3600'}))
@@ -439,12 +478,13 @@ def bounded_size(s):
 TESTS = [one_entry_serves_both_ways, plain_first_then_streamed, everything_of_an_answer_is_kept, shapes_met_in_the_wild, embeddings_are_kept,
          a_hit_speaks_of_now_and_of_this_client, saved_work_is_counted, equal_questions, different_questions, doubtful_bodies_pass,
          the_body_goes_upstream_as_it_came, never_kept, never_kept_by_nature, length_is_kept_when_asked_for, larger_than_max_entry,
-         only_deterministic, only_these_models, store_off, no_store, no_cache_refreshes, max_age, only_if_cached, own_ttl, ttl_option, namespaces,
+         only_deterministic, only_these_models, store_off, no_store, no_cache_refreshes,
+         a_reply_given_again_is_the_one_that_would_be_made, max_age, only_if_cached, own_ttl, ttl_option, namespaces,
          scope_by_authorization, scope_shared, scope_by_header, bad_values, a_new_digest_is_another_model, a_create_seen_passing, digests_late,
          hits_while_the_upstream_is_down, bounded_size]
 # What a store has a part in; the rest is the same on both.
 STORE_TESTS = [one_entry_serves_both_ways, everything_of_an_answer_is_kept, embeddings_are_kept, equal_questions, different_questions, never_kept,
-               no_store, no_cache_refreshes, max_age, only_if_cached, own_ttl, ttl_option, namespaces, scope_by_authorization,
+               no_store, no_cache_refreshes, a_reply_given_again_is_the_one_that_would_be_made, max_age, only_if_cached, own_ttl, ttl_option, namespaces, scope_by_authorization,
                larger_than_max_entry, hits_while_the_upstream_is_down]
 
 if __name__ == '__main__':

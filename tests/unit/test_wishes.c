@@ -22,11 +22,11 @@ const char *request_header(const struct request *r, const char *name)
 	return NULL;
 }
 
-void request_each_header(const struct request *r, void (*each_one)(void *arg, const char *name, struct slice value), void *arg)
+void request_each_header(const struct request *r, void (*each_one)(void *arg, struct slice name, struct slice value), void *arg)
 {
 	(void)r;
 	for (const char *const *h = headers; *h; h += 2)
-		each_one(arg, *h, slice_text(h[1]));
+		each_one(arg, slice_text(*h), slice_text(h[1]));
 }
 
 size_t request_header_count(const struct request *r, const char *name)
