@@ -102,6 +102,7 @@ static bool front_read(struct slice raw, struct entry_meta *m, size_t *end)
 		.eval_count = number_read(raw.at + 32, 8),
 		.eval_ns = number_read(raw.at + 40, 8),
 		.prompt_eval_ns = number_read(raw.at + 48, 8),
+		.sum = number_read(raw.at + 8, 8),
 		.family = (enum family)family,
 		.stream = flags & FLAG_STREAM,
 		.length = flags & FLAG_LENGTH,
@@ -125,7 +126,7 @@ enum err entry_unpack(struct slice raw, struct entry_meta *m, struct slice *piec
 
 	if (!front_read(raw, m, &end) || number_read(raw.at + 4, 4) != raw.len)
 		return ERR_CORRUPT;
-	if (XXH3_64bits(raw.at + SUMMED_FROM, raw.len - SUMMED_FROM) != number_read(raw.at + 8, 8))
+	if (XXH3_64bits(raw.at + SUMMED_FROM, raw.len - SUMMED_FROM) != m->sum)
 		return ERR_CORRUPT;
 	*pieces = slice_of(raw.at + end, raw.len - end);
 	return ERR_OK;

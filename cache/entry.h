@@ -19,6 +19,7 @@ struct entry_meta {
 	bool has_model;
 	uint32_t mark;                        /* entry_mark() of the key it is stored under: one in another's place is known by it */
 	uint64_t eval_count, eval_ns, prompt_eval_ns;
+	uint64_t sum;                         /* the checksum, when it was read: of two entries of one key it tells which */
 	struct slice model;                   /* in full form */
 	struct slice space;                   /* X-Cache-Namespace */
 	struct slice question;                /* the first ENTRY_QUESTION_MAX bytes, cut at a character */

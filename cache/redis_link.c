@@ -13,6 +13,7 @@
 #include "proxy/base/log.h"
 
 enum { CONNECT_MS = 1000, PAUSE_FIRST_MS = 20 };       /* a connection and its greeting; the first pause */
+enum { READER_KEEP = 256 << 10 };
 
 struct redis_conn {
 	struct redis_link *link;              /* NULL: given up */
@@ -438,6 +439,7 @@ static void connect_now(struct redis_link *l, const char *address, int port)
 	ac->ev.addWrite = ev_add_write;
 	ac->ev.delWrite = ev_del_write;
 	ac->ev.cleanup = ev_cleanup;
+	ac->c.reader->maxbuf = READER_KEEP;            /* else every gathering of replies would be read into a new buffer */
 	l->conn = c;
 	redisAsyncSetDisconnectCallback(ac, on_disconnect);
 	redisAsyncSetConnectCallback(ac, on_connect);

@@ -499,6 +499,7 @@ struct store *store_embedded_open(const char *path, uint64_t max_bytes, char *wh
 	s->max_bytes = max_bytes < STORE_LEAST ? STORE_LEAST : max_bytes;
 	s->lock_fd = -1;
 	s->queue_last = &s->queue;
+	atomic_init(&s->version, 1);
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_condattr_init(&monotonic);
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);

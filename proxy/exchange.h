@@ -94,6 +94,7 @@ struct exchange {
 	uint8_t seen_key[KEY_BYTES];         /* of the raw request, for worker->seen */
 	bool seen_made;
 	struct seen_reply *keep;             /* while a reply is made that can be given again: where it goes */
+	uint64_t store_version;              /* when the store was asked */
 
 	/* looking up */
 	struct models_waiter models;

@@ -175,23 +175,55 @@ static bool open_entry(struct exchange *x, struct entry_meta *m, struct slice *p
 	return fresh_enough(x, m);
 }
 
+/* Nothing but what its line is found by says how this request is to be answered. */
+static bool is_plain(const struct exchange *x)
+{
+	return x->origin == ORIGIN_NONE && x->request->http11 && x->wishes.max_age_s < 0;
+}
+
+/* The line of a request that came the short way, if its reply can be another's too. */
+static struct seen_line *own_line(const struct exchange *x)
+{
+	if (x->keyed || !is_plain(x))
+		return NULL;
+	return seen_find(x->worker->seen, x->seen_key, models_generation(x->worker->shared->hosts), x->config);
+}
+
+static void give_again(struct exchange *x, const struct seen_reply *again)
+{
+	reply_saved(x, again->tokens, again->ns);
+	exchange_step(x, STEP_STREAM);
+	x->result = RESULT_EXACT;
+	x->status = 200;
+	x->streamed = x->ask.stream;
+	request_reply_made(x->request, again->reply);
+}
+
 static void serve_entry(struct exchange *x, const struct entry_meta *m, struct slice pieces)
 {
 	char type[FLIGHT_TYPE_MAX];
+	struct seen_line *line = own_line(x);
+	struct seen_reply again = { .version = x->store_version, .sum = m->sum, .second = wall_now() / 1000,
+	                            .expires_ms = m->expires_ms, .place = x->get.place, .tokens = m->eval_count,
+	                            .ns = m->eval_ns + m->prompt_eval_ns };
 
+	if (line && line->again.reply && line->again.sum == m->sum && line->again.second == again.second) {
+		line->again.version = again.version;
+		line->again.place = again.place;
+		give_again(x, &line->again);
+		return;
+	}
 	x->stored_ms = m->created_ms;
 	x->expires_ms = m->expires_ms;
 	x->style.has_model = m->has_model;
 	snprintf(type, sizeof type, "%.*s", (int)m->content_type.len, m->content_type.at);
-	reply_saved(x, m->eval_count, m->eval_ns + m->prompt_eval_ns);
+	reply_saved(x, again.tokens, again.ns);
 	exchange_step(x, STEP_STREAM);
-	if (x->keep) {
-		x->keep->expires_ms = m->expires_ms;
-		x->keep->place = x->get.place;
-		x->keep->tokens = m->eval_count;
-		x->keep->ns = m->eval_ns + m->prompt_eval_ns;
-	}
+	x->keep = line ? &again : NULL;
 	reply_answer(x, pieces, m->stream == x->ask.stream ? type : NULL);
+	x->keep = NULL;
+	if (again.reply)
+		seen_keep(x->worker->seen, line, &again);
 }
 
 static void got_exact(struct exchange *x, enum store_news news)
@@ -206,7 +238,6 @@ static void got_exact(struct exchange *x, enum store_news news)
 		return;
 	}
 	if (!x->keyed) {                         /* the short way did not lead to an answer: the long one */
-		x->keep = NULL;
 		exchange_parse(x);
 		return;
 	}
@@ -223,6 +254,14 @@ static void on_got(struct store_get *g, enum store_news news)
 	exchange_drop(x);
 }
 
+/* 0: the store cannot know. */
+static uint64_t store_version(const struct worker *w)
+{
+	const struct store_ops *ops = w->shared->store->ops;
+
+	return ops->version ? ops->version(w->link) : 0;
+}
+
 /* Asks the store for key; the news come to got_exact(), now or later. */
 static void get_exact(struct exchange *x, const uint8_t key[KEY_BYTES])
 {
@@ -234,6 +273,7 @@ static void get_exact(struct exchange *x, const uint8_t key[KEY_BYTES])
 	x->get.query = NULL;
 	x->get.done = on_got;
 	x->get_began_us = clock_us();
+	x->store_version = store_version(w);
 	enum store_news news = w->shared->store->ops->get(w->link, &x->get);
 	if (news == STORE_LATER) {
 		x->getting = true;
@@ -281,49 +321,19 @@ void exchange_lookup(struct exchange *x)
 	get_exact(x, x->key);
 }
 
-/* Nothing but what its line is found by says how this request is to be answered. */
-static bool is_plain(const struct exchange *x)
-{
-	return x->origin == ORIGIN_NONE && x->request->http11 && x->wishes.max_age_s < 0;
-}
-
-/* The reply that was given to these bytes a moment ago, if it is still what would be given. */
+/* The reply that was given to these bytes a moment ago, if the store would say the same again. */
 static bool reply_again(struct exchange *x, const struct seen_reply *again)
 {
 	struct worker *w = x->worker;
-	const struct store_ops *store = w->shared->store->ops;
 	int64_t now = wall_now();
 
-	if (!again->reply || again->second != now / 1000 || again->expires_ms <= now || !store->version ||
-	    again->version != store->version(w->link) || !is_plain(x))
+	if (!again->reply || again->second != now / 1000 || again->expires_ms <= now || !again->version ||
+	    again->version != store_version(w) || !is_plain(x))
 		return false;
-	store->used(w->link, again->place);
+	w->shared->store->ops->used(w->link, again->place);
 	metric_observe_us(&w->metrics, lookup_seconds, TIER_EXACT, clock_us() - x->entered_us);
-	reply_saved(x, again->tokens, again->ns);
-	exchange_step(x, STEP_STREAM);
-	x->result = RESULT_EXACT;
-	x->status = 200;
-	x->streamed = x->ask.stream;
-	request_reply_made(x->request, again->reply);
+	give_again(x, again);
 	return true;
-}
-
-/* Asks the store for what a line leads to, and keeps the reply if it comes at once. */
-static void get_seen(struct exchange *x, struct seen_line *line)
-{
-	struct worker *w = x->worker;
-	const struct store_ops *store = w->shared->store->ops;
-	struct seen_reply again = { 0 };
-
-	if (store->version && is_plain(x)) {
-		again.version = store->version(w->link);
-		again.second = wall_now() / 1000;
-		x->keep = &again;
-	}
-	get_exact(x, line->key);
-	x->keep = NULL;
-	if (again.reply)
-		seen_keep(w->seen, line, &again);
 }
 
 /* A request seen before, byte for byte: its key is known without parsing. Plain wishes only. */
@@ -339,7 +349,7 @@ bool exchange_short_way(struct exchange *x)
 	x->seen_made = true;
 	if (w->no_cache || w->no_store || w->semantic_off || w->semantic_threshold > 0)
 		return false;
-	struct seen_line *line =
+	const struct seen_line *line =
 		seen_find(x->worker->seen, x->seen_key, models_generation(x->worker->shared->hosts), x->config);
 	if (!line)
 		return false;
@@ -350,7 +360,7 @@ bool exchange_short_way(struct exchange *x)
 	x->ask.stream = line->stream;
 	x->ask.family = (enum family)line->family;
 	if (!reply_again(x, &line->again))
-		get_seen(x, line);
+		get_exact(x, line->key);
 	return true;
 }
 

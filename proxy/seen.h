@@ -2,7 +2,7 @@
  *
  * Parsing and writing the canonical form cost more than all the rest of a hit; a request seen before, byte for byte,
  * needs neither. A line holds only while the configuration and the models' digests are the same. It may also hold the
- * reply that was given, to be given again within the second while the store has not changed.
+ * reply that was given, to be given again within the second while the store has not changed, or says the same again.
  * Limits  SEEN_LINES lines, each in one place given by its hash: a newer one takes the place; replies of
  *         SEEN_REPLIES_BYTES in all. */
 #ifndef PROXY_SEEN_H
@@ -17,7 +17,8 @@ enum { SEEN_LINES = 8192, SEEN_BODY_MAX = 64 << 10, SEEN_MODEL_MAX = 80, SEEN_RE
 struct seen_reply {
 	struct reply *reply;         /* NULL: none */
 	size_t bytes;
-	uint64_t version;            /* of the store, before it was asked */
+	uint64_t version;            /* of the store, before it was asked; 0: not known */
+	uint64_t sum;                /* of the entry it was made from */
 	int64_t second;              /* of the wall clock */
 	int64_t expires_ms;
 	uint64_t place;              /* of the entry in the store */

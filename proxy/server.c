@@ -37,8 +37,12 @@ static void run_daemon(struct server *s, unsigned i)
 	MHD_UNSIGNED_LONG_LONG wait;
 
 	for (int n = 0; n < RUNS_A_TURN; n++) {
+		uint64_t calls = s->calls;
 		MHD_run(s->daemon[i]);
 		if (MHD_get_timeout(s->daemon[i], &wait) != MHD_YES || wait > 0)
+			return;
+		/* what is parked is always ready; what else might be is a body under way, or a reply */
+		if (s->parked[i] && (s->calls == calls || (!s->list[CONN_BODY].first && !s->list[CONN_SENDING].first)))
 			return;
 	}
 	if (s->calls != s->calls_seen[i]) {
@@ -526,6 +530,10 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *mhd, const ch
 	struct request_private *r = *con_cls;
 
 	(void)mhd, (void)url;
+	if (r && r->parked && !r->gone && !r->later) {
+		request_park(r);
+		return MHD_YES;
+	}
 	((struct server *)cls)->calls++;
 	if (!r || r->gone)
 		return MHD_NO;
@@ -548,13 +556,10 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *mhd, const ch
 		conn_state(r->conn, CONN_BUSY);
 		if (!r->replied)
 			r->server->o.ops->whole(&r->pub);
-		request_queue_later(r);
 	}
-	if (!r->queued && !r->gone) {
-		/* no reply yet: MHD sleeps, and as it does not see a client leave meanwhile, we look */
-		request_suspend(r);
-		server_clock_watch(r->conn);
-	}
+	request_queue_later(r);
+	if (!r->queued && !r->gone)
+		request_park(r);
 	return r->gone && !r->queued ? MHD_NO : MHD_YES;
 }
 
@@ -580,11 +585,11 @@ void request_finish(struct request_private *r, bool sent)
 	struct server *s = r->server;
 
 	r->conn->request = NULL;
+	request_unpark(r);
 	server_forget(s, r);
 	if (r->begun && !r->refused)
 		s->o.ops->done(&r->pub, sent && !r->gone && !r->broken);
-	if (r->later)
-		MHD_destroy_response(r->later);
+	request_drop_later(r);
 	if (r->streams)
 		metric_add(s->o.metrics, streams_open, -1);
 	buf_fini(&r->out);

@@ -102,8 +102,7 @@ void request_reply(struct request *r, int status, const struct header *headers, 
 struct reply;
 struct reply *reply_make(struct server *s, int status, const struct header *headers, size_t n, char *body, size_t len, bool stream);
 void reply_drop(struct reply *reply);
-/* Only when the request's body is whole. */
-void request_reply_made(struct request *r, const struct reply *reply);
+void request_reply_made(struct request *r, struct reply *reply);
 
 /* The head of a reply whose body follows by request_write(): chunked (length -1) or of a known length. */
 void request_reply_begin(struct request *r, int status, const struct header *headers, size_t n, int64_t length);

@@ -124,6 +124,25 @@ void server_clock_forget(struct conn *c)
 	c->watch_prev = NULL;
 }
 
+/* By then whoever is parked gets his answer, or goes to sleep. */
+void server_clock_park(struct server *s)
+{
+	if (s->park_until)
+		return;
+	s->park_until = loop_now(s->o.loop) + PARK_MS;
+	due_by(s, s->park_until);
+}
+
+static void end_parking(struct server *s)
+{
+	s->park_until = 0;
+	for (unsigned i = 0; i < SERVER_DAEMONS; i++)
+		if (s->parked[i]) {
+			server_kick(s, i);
+			server_clock_park(s);        /* who was parked after the clock was set has a while left */
+		}
+}
+
 static void watch_sleepers(struct server *s)
 {
 	s->watch_at = 0;
@@ -131,7 +150,7 @@ static void watch_sleepers(struct server *s)
 		struct conn *c = s->to_watch;
 		const struct request_private *r = c->request;
 		server_clock_forget(c);
-		if (r && r->suspended && !r->queued && !r->gone)
+		if (r && (r->suspended || r->parked) && !r->queued && !r->gone)
 			conn_watch(c, 0);
 	}
 }
@@ -160,6 +179,8 @@ static void on_clock(uv_timer_t *timer)
 		accept_again(s);
 	if (s->watch_at && s->watch_at <= now)
 		watch_sleepers(s);
+	if (s->park_until && s->park_until <= now)
+		end_parking(s);
 	s->dirty |= s->stuck;
 	s->stuck = 0;
 	for (int state = CONN_BUSY + 1; state < CONN_STATES; state++)
@@ -171,6 +192,8 @@ static void on_clock(uv_timer_t *timer)
 		due_by(s, s->rest_until);
 	if (s->watch_at)
 		due_by(s, s->watch_at);
+	if (s->park_until)
+		due_by(s, s->park_until);
 	server_turn(s);
 }
 

@@ -12,7 +12,7 @@
 #endif
 
 /* OUT_LIMIT bounds what an owner may queue by mistake; owners stop long before (their own windows). */
-enum { OUT_LIMIT = 16 << 20, OUT_LOW = 16 << 10, OUT_KEEP = 2 << 10, SERVER_LISTENERS = 32, SERVER_LINGER = 64, FIELDS_KEPT = 24 };
+enum { OUT_LIMIT = 16 << 20, OUT_LOW = 16 << 10, OUT_KEEP = 2 << 10, SERVER_LISTENERS = 32, PARK_MS = 2, SERVER_LINGER = 64, FIELDS_KEPT = 24 };
 
 /* What we wait for from a client; each state but BUSY has a deadline. */
 enum conn_state {
@@ -51,6 +51,8 @@ struct request_private {
 	struct conn *conn;
 	struct MHD_Connection *mhd;
 	bool begun, whole, replied, queued, suspended, gone, discard;
+	bool parked;                         /* MHD is awake and asks for the reply again whenever it runs */
+	int64_t parked_at;
 	bool small;                          /* its room for a target is SMALL_TARGET: it can be used again */
 	bool refused;                        /* its head was not well-formed: the owner never hears of it */
 	bool streams;                        /* the body follows by request_write() */
@@ -58,7 +60,8 @@ struct request_private {
 	bool known;                          /* the length of that body is: MHD counts and writes it */
 	bool chunked, ended, broken;
 	bool in_flush, in_tell, high;        /* high: more than OUT_LOW was queued, the owner waits for writable() */
-	struct MHD_Response *later;          /* waits for the body to be read to its end */
+	struct MHD_Response *later;          /* waits for the body to be read to its end, or for MHD to ask */
+	struct reply *later_reply;           /* whose response `later` is; NULL: it is the request's own */
 	int later_status;
 	struct slice authority;              /* of a target in absolute form: has to be what Host says */
 	struct buf out;                      /* framed bytes from out_at on */
@@ -98,9 +101,10 @@ struct server {
 	struct conn_list list[CONN_STATES];
 	struct conn *to_watch;
 	int64_t watch_at;                    /* 0: nobody waits for it */
+	int64_t park_until;                  /* when who is parked goes to sleep; 0: nobody is */
 	struct listener listener[SERVER_LISTENERS];
 	size_t n_listeners, n_conns;
-	unsigned daemon_conns[SERVER_DAEMONS];
+	unsigned daemon_conns[SERVER_DAEMONS], parked[SERVER_DAEMONS];
 	unsigned dirty;
 	uint64_t calls, calls_seen[SERVER_DAEMONS];      /* of MHD's into us: a daemon that runs without any is stuck */
 	unsigned idle_runs[SERVER_DAEMONS], stuck;
@@ -131,8 +135,11 @@ void conn_state(struct conn *c, enum conn_state state);
 
 void request_find_fields(struct request_private *r);
 void request_suspend(struct request_private *r);
+void request_park(struct request_private *r);
+void request_unpark(struct request_private *r);
 void request_resume(struct request_private *r);
 void request_queue_later(struct request_private *r);
+void request_drop_later(struct request_private *r);
 void request_flush_now(struct request_private *r);
 void request_gone(struct request_private *r, enum err why);
 void request_finish(struct request_private *r, bool sent);
@@ -143,6 +150,7 @@ void server_clock_linger(struct server *s);
 void server_clock_unstick(struct server *s, unsigned daemon);   /* it runs without getting anywhere */
 void server_clock_rest(struct server *s);
 void server_clock_watch(struct conn *c);         /* if it still sleeps in a moment */
+void server_clock_park(struct server *s);
 void server_clock_forget(struct conn *c);
 void server_clock_close_idle(struct server *s);
 void server_clock_abort_all(struct server *s);

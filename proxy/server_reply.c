@@ -103,8 +103,37 @@ void request_suspend(struct request_private *r)
 	MHD_suspend_connection(r->mhd);
 }
 
+/* Most replies that do not come at once come from a store over the network, a fraction of a millisecond later. To put
+ * MHD's connection to sleep and wake it costs three system calls: so at first it stays awake, and MHD, when it runs, asks
+ * for the reply again. */
+void request_park(struct request_private *r)
+{
+	struct server *s = r->server;
+	int64_t now = loop_now(s->o.loop);
+
+	if (!r->parked) {
+		r->parked = true;
+		r->parked_at = now;
+		s->parked[r->conn->daemon]++;
+		server_clock_park(s);
+		server_clock_watch(r->conn);
+	} else if (now - r->parked_at >= PARK_MS) {
+		request_unpark(r);
+		request_suspend(r);
+	}
+}
+
+void request_unpark(struct request_private *r)
+{
+	if (r->parked)
+		r->server->parked[r->conn->daemon]--;
+	r->parked = false;
+}
+
 void request_resume(struct request_private *r)
 {
+	if (r->parked)
+		server_kick(r->server, r->conn->daemon);
 	if (!r->suspended)
 		return;
 	r->suspended = false;
@@ -163,14 +192,23 @@ static void queue(struct request_private *r, int status, struct MHD_Response *re
 	request_resume(r);
 }
 
+void request_drop_later(struct request_private *r)
+{
+	if (r->later_reply)
+		reply_drop(r->later_reply);
+	else if (r->later)
+		MHD_destroy_response(r->later);
+	r->later = NULL;
+	r->later_reply = NULL;
+}
+
 void request_queue_later(struct request_private *r)
 {
 	if (!r->later || r->queued || r->gone)
 		return;
-	struct MHD_Response *response = r->later;
-	r->later = NULL;
-	queue(r, r->later_status, response);
-	MHD_destroy_response(response);
+	request_unpark(r);
+	queue(r, r->later_status, r->later);
+	request_drop_later(r);
 }
 
 /* IMF-fixdate (RFC 9110, 5.6.7), made once a second. */
@@ -201,19 +239,20 @@ static void dress(struct server *s, struct MHD_Response *response, const struct 
 		MHD_add_response_header(response, "Connection", "close");
 }
 
-/* MHD takes a reply once the request's body was read to its end: before that it waits, and the body is dropped. */
+/* MHD takes a reply once the request's body was read to its end: before that it waits, and the body is dropped. From who
+ * is parked MHD takes it when it asks. */
 static void give(struct request_private *r, int status, struct MHD_Response *response)
 {
 	r->replied = true;
-	if (r->whole) {
-		queue(r, status, response);
-		MHD_destroy_response(response);
-		return;
-	}
 	r->later = response;
 	r->later_status = status;
-	r->discard = true;
-	request_more(&r->pub);
+	r->discard = !r->whole;
+	if (r->parked)
+		request_resume(r);
+	else if (r->whole)
+		request_queue_later(r);
+	else
+		request_more(&r->pub);
 }
 
 static void answer(struct request_private *r, int status, struct MHD_Response *response, const struct header *headers, size_t n)
@@ -357,6 +396,7 @@ void request_reply(struct request *pub, int status, const struct header *headers
 
 struct reply {
 	struct MHD_Response *response;
+	unsigned holds;
 	int status;
 	size_t len;
 };
@@ -370,7 +410,7 @@ struct reply *reply_make(struct server *s, int status, const struct header *head
 		free(body);
 		return NULL;
 	}
-	*reply = (struct reply){ whole_response(body, len, stream), status, len };
+	*reply = (struct reply){ whole_response(body, len, stream), 1, status, len };
 	if (!reply->response) {
 		free(reply);
 		return NULL;
@@ -381,13 +421,13 @@ struct reply *reply_make(struct server *s, int status, const struct header *head
 
 void reply_drop(struct reply *reply)
 {
-	if (!reply)
+	if (!reply || --reply->holds)
 		return;
 	MHD_destroy_response(reply->response);
 	free(reply);
 }
 
-void request_reply_made(struct request *pub, const struct reply *reply)
+void request_reply_made(struct request *pub, struct reply *reply)
 {
 	struct request_private *r = private_of(pub);
 
@@ -395,9 +435,9 @@ void request_reply_made(struct request *pub, const struct reply *reply)
 		return;
 	pub->sent_bytes = reply->len;
 	pub->first_byte_us = clock_us();
-	assert(r->whole);                        /* one that waits would have to hold it */
-	r->replied = true;
-	queue(r, reply->status, reply->response);
+	reply->holds++;
+	r->later_reply = reply;
+	give(r, reply->status, reply->response);
 }
 
 /* ---- bodies that follow ---- */
