@@ -188,7 +188,8 @@ static void write_batch(struct embedded *s, struct op *batch)
 	if (!e)
 		e = transact(s, write_ops, batch);
 	if (e) {                                       /* no room in the map or on the disk: some goes, and once more */
-		evict(s, s->t.now.cost / 10 + cost, false);
+		if (e != ENOMEM)                       /* for which no answer need go */
+			evict(s, s->t.now.cost / 10 + cost, false);
 		e = transact(s, write_ops, batch);
 	}
 	told(s, e);
@@ -241,7 +242,7 @@ static void fold(struct embedded *s)
 		int e = 0;
 		while (f.at < f.end && !e)
 			e = transact(s, fold_notes, &f);
-		if (e)
+		if (any)                               /* a write that works says so, too: there may be no other for long */
 			told(s, e);
 	}
 }
@@ -333,6 +334,7 @@ static bool walk_step(struct embedded *s, struct op *op)
 	remove.n = 0;
 	if (e) {
 		op->failed = true;
+		embedded_failed(s);
 		return true;
 	}
 	e = mdb_cursor_open(txn, s->t.entries, &c);
@@ -376,6 +378,8 @@ static bool walk_step(struct embedded *s, struct op *op)
 		e = transact(s, remove_walked, &remove);
 		told(s, e);
 		op->removed += e ? 0 : remove.removed;
+	} else if (e) {
+		embedded_failed(s);
 	}
 	op->failed = e != 0;
 	return over || e;
