@@ -286,12 +286,21 @@ static void drained(struct request_private *r)
 		buf_fini(&r->out);
 }
 
+/* Ends a reply in the middle. MHD closes such a connection, but lets go of it only when it next looks at it; no socket
+ * tells it to, and it looks at the oldest of its connections alone. Of those with a timeout of their own it looks at all. */
+static ssize_t break_off(struct request_private *r)
+{
+	MHD_set_connection_option(r->mhd, MHD_CONNECTION_OPTION_TIMEOUT, 1u);
+	server_kick(r->server, r->conn->daemon);
+	return MHD_CONTENT_READER_END_WITH_ERROR;
+}
+
 static ssize_t read_known(struct request_private *r, char *to, size_t max)
 {
 	size_t n = r->out.len - r->out_at;
 
 	if (n == 0 && r->ended)
-		return r->broken ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
+		return r->broken ? break_off(r) : MHD_CONTENT_READER_END_OF_STREAM;
 	if (n == 0) {
 		conn_state(r->conn, CONN_BUSY);
 		conn_watch(r->conn, 0);
@@ -327,11 +336,11 @@ static ssize_t on_read(void *cls, uint64_t pos, char *to, size_t max)
 	(void)pos;
 	r->server->calls++;
 	if (r->gone)
-		return MHD_CONTENT_READER_END_WITH_ERROR;
+		return break_off(r);
 	if (r->known)
 		return read_known(r, to, max);
 	if (r->ended && r->out.len == r->out_at)
-		return r->broken ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
+		return r->broken ? break_off(r) : MHD_CONTENT_READER_END_OF_STREAM;
 	r->direct = true;
 	conn_state(r->conn, CONN_BUSY);
 	conn_watch(r->conn, 0);

@@ -327,9 +327,36 @@ def clients_that_leave_anywhere(s):
     p.wait_stat('connections_open', lambda v: v <= 1)
 
 
+def the_left_go_though_others_stay(s):
+    """Connections whose clients left in the middle of an answer, or whose answer broke off, are let go of; that older ones
+    stay open for their next request does not keep them."""
+    f = s.fake()
+    p = s.proxy(f, {'server.workers': 1})
+    stay = [Conn(p.where) for _ in range(40)]
+    for c in stay:
+        c.send(build('GET', '/api/version'))
+        assert c.reply().status == 200
+    for turn in range(3):
+        left = [opened(p, body('%d %d [[tokens=4 barrier=b barrier_at=2]]' % (turn, i))) for i in range(40)]
+        for c in left:
+            c.head()
+        for i, c in enumerate(left):
+            c.close(reset=i % 2 == 0)
+        f.wait('running', 0, 'le')
+        broken = [opened(p, body('%d broken %d [[tokens=4 die_after=2]]' % (turn, i))) for i in range(20)]
+        for c in broken:
+            assert not c.reply().whole
+            c.close()
+    p.wait_stat('connections_open', 41)
+    for c in stay:
+        c.send(build('GET', '/api/version'))
+        assert c.reply().status == 200
+
+
 if __name__ == '__main__':
     sys.exit(main([first_chunk_before_the_second, every_line_is_a_chunk, followers_join_live, plain_and_streamed_share,
                    a_thousand_followers_one_generation, the_last_to_leave_cancels, the_leader_leaves_the_follower_stays,
                    gone_cancels_at_once, half_close_counts_as_gone, gone_while_queued_upstream, gone_while_digests_are_fetched,
                    a_reader_that_does_not_read, drain_finishes_what_streams, drain_has_an_end, stop_without_work,
-                   state_on_sigusr1, many_streams_at_once, clients_that_leave_anywhere]))
+                   state_on_sigusr1, many_streams_at_once, clients_that_leave_anywhere,
+                   the_left_go_though_others_stay]))
