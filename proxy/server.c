@@ -77,6 +77,7 @@ void server_turn(struct server *s)
 	}
 	if (s->new_bodies)
 		watch_bodies(s);
+	server_watch_now(s);
 	if (s->dirty || s->to_flush || s->to_tell)
 		uv_idle_start(&s->more, on_more);        /* no socket will tell of it: MHD's are edge-triggered */
 	else

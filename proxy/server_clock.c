@@ -96,6 +96,15 @@ static void close_lingering(struct server *s)
 	s->linger_until = 0;
 }
 
+static void enlist(struct conn **list, struct conn *c)
+{
+	c->watch_next = *list;
+	c->watch_prev = list;
+	if (c->watch_next)
+		c->watch_next->watch_prev = &c->watch_next;
+	*list = c;
+}
+
 /* Most requests sleep for one look into the store: watching their sockets would cost more than that. */
 void server_clock_watch(struct conn *c)
 {
@@ -103,11 +112,7 @@ void server_clock_watch(struct conn *c)
 
 	if (c->watch_prev || c->watched)
 		return;
-	c->watch_next = s->to_watch;
-	c->watch_prev = &s->to_watch;
-	if (c->watch_next)
-		c->watch_next->watch_prev = &c->watch_next;
-	s->to_watch = c;
+	enlist(&s->to_watch, c);
 	if (!s->watch_at) {
 		s->watch_at = loop_now(s->o.loop) + WATCH_MS;
 		due_by(s, s->watch_at);
@@ -141,6 +146,25 @@ static void end_parking(struct server *s)
 			server_kick(s, i);
 			server_clock_park(s);        /* who was parked after the clock was set has a while left */
 		}
+}
+
+void server_watch_soon(struct conn *c)
+{
+	if (c->watched)
+		return;
+	server_clock_forget(c);
+	enlist(&c->server->watch_soon, c);
+}
+
+void server_watch_now(struct server *s)
+{
+	while (s->watch_soon) {
+		struct conn *c = s->watch_soon;
+		const struct request_private *r = c->request;
+		server_clock_forget(c);
+		if (r && r->suspended && !r->gone)
+			conn_watch(c, 0);
+	}
 }
 
 static void watch_sleepers(struct server *s)

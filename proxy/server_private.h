@@ -51,6 +51,7 @@ struct request_private {
 	struct conn *conn;
 	struct MHD_Connection *mhd;
 	bool begun, whole, replied, queued, suspended, gone, discard;
+	bool wants_watch;                    /* its owner wants to know at once when the client leaves */
 	bool parked;                         /* MHD is awake and asks for the reply again whenever it runs */
 	int64_t parked_at;
 	bool small;                          /* its room for a target is SMALL_TARGET: it can be used again */
@@ -99,7 +100,8 @@ struct server {
 	uv_timer_t clock;
 	int64_t clock_due;                   /* 0: not running */
 	struct conn_list list[CONN_STATES];
-	struct conn *to_watch;
+	struct conn *to_watch;               /* if they sleep at watch_at */
+	struct conn *watch_soon;             /* if they sleep at the end of the turn: most replies do not last that long */
 	int64_t watch_at;                    /* 0: nobody waits for it */
 	int64_t park_until;                  /* when who is parked goes to sleep; 0: nobody is */
 	struct listener listener[SERVER_LISTENERS];
@@ -151,6 +153,8 @@ void server_clock_unstick(struct server *s, unsigned daemon);   /* it runs witho
 void server_clock_rest(struct server *s);
 void server_clock_watch(struct conn *c);         /* if it still sleeps in a moment */
 void server_clock_park(struct server *s);
+void server_watch_soon(struct conn *c);          /* if it still sleeps at the end of the turn */
+void server_watch_now(struct server *s);         /* the end of the turn */
 void server_clock_forget(struct conn *c);
 void server_clock_close_idle(struct server *s);
 void server_clock_abort_all(struct server *s);

@@ -120,6 +120,8 @@ void request_park(struct request_private *r)
 	} else if (now - r->parked_at >= PARK_MS) {
 		request_unpark(r);
 		request_suspend(r);
+		if (r->wants_watch)
+			server_watch_soon(r->conn);
 	}
 }
 
@@ -167,8 +169,9 @@ void request_watch(struct request *pub)
 {
 	struct request_private *r = private_of(pub);
 
-	if (r->whole && !r->gone)
-		conn_watch(r->conn, 0);
+	r->wants_watch = true;
+	if (r->suspended && r->whole && !r->gone)
+		server_watch_soon(r->conn);
 }
 
 bool request_replied(const struct request *pub)
@@ -341,11 +344,16 @@ static ssize_t on_read(void *cls, uint64_t pos, char *to, size_t max)
 		return read_known(r, to, max);
 	if (r->ended && r->out.len == r->out_at)
 		return r->broken ? break_off(r) : MHD_CONTENT_READER_END_OF_STREAM;
+	/* what there is goes out in the same breath; if that was all, MHD need not sleep */
 	r->direct = true;
 	conn_state(r->conn, CONN_BUSY);
-	conn_watch(r->conn, 0);
+	request_flush_now(r);
+	if (r->gone)
+		return break_off(r);
+	if (r->ended && r->out.len == r->out_at)
+		return r->broken ? break_off(r) : MHD_CONTENT_READER_END_OF_STREAM;
 	request_suspend(r);
-	add_flush(r);
+	server_watch_soon(r->conn);
 	return 0;
 }
 
@@ -519,7 +527,8 @@ void request_flush_now(struct request_private *r)
 			conn_state(r->conn, CONN_SENDING);           /* progress: a new deadline */
 	}
 	drained(r);
-	conn_watch(r->conn, 0);
+	if (r->conn->watched)
+		conn_watch(r->conn, 0);
 	conn_state(r->conn, CONN_BUSY);
 	if (r->ended)
 		request_resume(r);

@@ -8,15 +8,13 @@
 #include "proxy/upstream.h"
 
 #include <assert.h>
-#include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/epoll.h>
-#include <unistd.h>
 
 #include "proxy/base/log.h"
+#include "proxy/curl_loop.h"
 
-enum { STREAM_BUFFER = 2048, BULK_BUFFER = 32 << 10, IDLE_EASY_MAX = 64, IDLE_CONNECTIONS = 256, EVENTS_A_TURN = 128 };
+enum { STREAM_BUFFER = 2048, BULK_BUFFER = 32 << 10, IDLE_EASY_MAX = 64 };
 
 struct private {
 	struct transfer pub;                 /* first */
@@ -40,12 +38,7 @@ struct upstream {
 	struct alarms *alarms;
 	struct hosts *hosts;
 	struct metrics *metrics;
-	CURLM *multi;
-	int epoll_fd;
-	uv_poll_t poll;
-	uv_timer_t timer;
-	uv_idle_t fresh;                     /* runs once when handles were added */
-	int closing;
+	struct curl_loop curl;
 	CURL *idle[IDLE_EASY_MAX];           /* easy handles to use again */
 	size_t n_idle;
 	size_t n_transfers;
@@ -63,76 +56,6 @@ static void count(const struct private *t, _Atomic uint64_t *cell)
 }
 
 static void begin(struct private *t);
-static void check_done(struct upstream *u);
-
-/* ---- curl and the loop ---- */
-
-/* Curl's sockets are in an epoll set of their own, which the loop watches as one: a connection used again costs one call to
- * enter it and one to leave, where a libuv handle costs five. */
-static void on_sockets_ready(uv_poll_t *poll, int status, int events)
-{
-	struct upstream *u = poll->data;
-	struct epoll_event e[EVENTS_A_TURN];
-	int running, n = epoll_wait(u->epoll_fd, e, EVENTS_A_TURN, 0);
-
-	(void)status, (void)events;
-	for (int i = 0; i < n; i++) {
-		int flags = (e[i].events & EPOLLIN ? CURL_CSELECT_IN : 0) | (e[i].events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
-		            (e[i].events & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0);
-		/* a socket an earlier event has closed is none of curl's any more, and it says so */
-		curl_multi_socket_action(u->multi, e[i].data.fd, flags, &running);
-	}
-	check_done(u);
-}
-
-static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
-{
-	struct upstream *u = arg;
-	struct epoll_event e = { .events = (what & CURL_POLL_IN ? EPOLLIN : 0) | (what & CURL_POLL_OUT ? EPOLLOUT : 0), .data.fd = fd };
-
-	(void)easy;
-	if (what == CURL_POLL_REMOVE) {
-		epoll_ctl(u->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
-		return 0;
-	}
-	if (epoll_ctl(u->epoll_fd, known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &e))
-		return -1;
-	curl_multi_assign(u->multi, fd, u);      /* not NULL: it is in the set */
-	return 0;
-}
-
-static void on_timer(uv_timer_t *timer)
-{
-	struct upstream *u = timer->data;
-	int running;
-
-	curl_multi_socket_action(u->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-	check_done(u);
-}
-
-static int on_curl_timer(CURLM *multi, long ms, void *arg)
-{
-	struct upstream *u = arg;
-
-	(void)multi;
-	if (ms < 0)
-		uv_timer_stop(&u->timer);
-	else
-		uv_timer_start(&u->timer, on_timer, (uint64_t)ms, 0);
-	return 0;
-}
-
-/* New handles set off here, still before the loop sleeps: in upstream_start() their first callbacks could come before it has
- * returned, and by curl's own timer a turn later. */
-static void on_fresh(uv_idle_t *idle)
-{
-	struct upstream *u = idle->data;
-	int running;
-
-	uv_idle_stop(idle);
-	curl_multi_socket_action(u->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-	check_done(u);
-}
 
 /* ---- a transfer's end ---- */
 
@@ -141,7 +64,7 @@ static void detach(struct private *t)
 	struct upstream *u = t->u;
 
 	if (t->in_multi)
-		curl_multi_remove_handle(u->multi, t->easy);
+		curl_multi_remove_handle(u->curl.multi, t->easy);
 	t->in_multi = false;
 	if (t->easy) {
 		curl_easy_reset(t->easy);
@@ -239,12 +162,13 @@ static bool fail_over(struct private *t, enum err e)
 	return true;
 }
 
-static void check_done(struct upstream *u)
+static void check_done(void *arg)
 {
+	struct upstream *u = arg;
 	CURLMsg *m;
 	int left;
 
-	while ((m = curl_multi_info_read(u->multi, &left))) {
+	while ((m = curl_multi_info_read(u->curl.multi, &left))) {
 		struct private *t = NULL;
 		if (m->msg != CURLMSG_DONE)
 			continue;
@@ -343,14 +267,13 @@ static size_t on_curl_upload(char *to, size_t size, size_t n, void *arg)
 
 static void unpause(struct private *t)
 {
-	int running, flags = (t->paused ? CURLPAUSE_RECV : 0) | (t->upload_paused ? CURLPAUSE_SEND : 0);
+	int flags = (t->paused ? CURLPAUSE_RECV : 0) | (t->upload_paused ? CURLPAUSE_SEND : 0);
 
 	if (t->over || !t->in_multi)
 		return;
 	t->last_bytes = loop_now(t->u->loop);
 	curl_easy_pause(t->easy, flags);
-	curl_multi_socket_action(t->u->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-	check_done(t->u);
+	curl_loop_act(&t->u->curl);
 }
 
 void upstream_resume(struct transfer *pub)
@@ -445,7 +368,7 @@ static void on_add_again(struct alarm *a);
 static enum err add_to_multi(struct private *t)
 {
 	struct upstream *u = t->u;
-	CURLMcode code = curl_multi_add_handle(u->multi, t->easy);
+	CURLMcode code = curl_multi_add_handle(u->curl.multi, t->easy);
 
 	if (code == CURLM_RECURSIVE_API_CALL) {
 		alarm_set(u->alarms, &t->alarm, 0, on_add_again);
@@ -457,7 +380,7 @@ static enum err add_to_multi(struct private *t)
 	count(t, &u->metrics->upstream_requests);
 	t->last_bytes = loop_now(u->loop);
 	alarm_set(u->alarms, &t->alarm, t->rq.first_byte_ms, on_alarm);
-	uv_idle_start(&u->fresh, on_fresh);
+	curl_loop_set_off(&u->curl);
 	return ERR_OK;
 }
 
@@ -479,6 +402,7 @@ static enum err send_off(struct private *t)
 	if (!t->easy || !make_headers(t))
 		return ERR_NO_MEMORY;
 	CURL *c = t->easy;
+	curl_loop_own(&u->curl, c);
 	curl_easy_setopt(c, CURLOPT_PRIVATE, t);
 	curl_easy_setopt(c, CURLOPT_URL, hosts_url(u->hosts, (size_t)t->pub.host));
 	curl_easy_setopt(c, CURLOPT_REQUEST_TARGET, t->rq.target);
@@ -589,36 +513,18 @@ struct upstream *upstream_new(struct loop *loop, struct alarms *alarms, struct h
 {
 	struct upstream *u = calloc(1, sizeof *u);
 
-	if (!u || !(u->multi = curl_multi_init()))
-		abort();
+	if (!u)
+		abort();                     /* at start */
 	u->loop = loop;
 	u->alarms = alarms;
 	u->hosts = hosts;
 	u->metrics = metrics;
-	u->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (u->epoll_fd < 0 || uv_poll_init(&loop->uv, &u->poll, u->epoll_fd))
-		abort();                     /* at start, out of descriptors */
-	u->poll.data = u;
-	uv_poll_start(&u->poll, UV_READABLE, on_sockets_ready);
-	uv_timer_init(&loop->uv, &u->timer);
-	u->timer.data = u;
-	uv_idle_init(&loop->uv, &u->fresh);
-	u->fresh.data = u;
-	curl_multi_setopt(u->multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket);
-	curl_multi_setopt(u->multi, CURLMOPT_SOCKETDATA, u);
-	curl_multi_setopt(u->multi, CURLMOPT_TIMERFUNCTION, on_curl_timer);
-	curl_multi_setopt(u->multi, CURLMOPT_TIMERDATA, u);
-	curl_multi_setopt(u->multi, CURLMOPT_MAXCONNECTS, (long)IDLE_CONNECTIONS);
+	curl_loop_init(&u->curl, loop, check_done, u);
 	return u;
 }
 
-static void free_upstream(uv_handle_t *h)
+static void free_upstream(void *u)
 {
-	struct upstream *u = h->data;
-
-	if (--u->closing)
-		return;
-	close(u->epoll_fd);
 	free(u);
 }
 
@@ -627,9 +533,5 @@ void upstream_free(struct upstream *u)
 	assert(u->n_transfers == 0);
 	for (size_t i = 0; i < u->n_idle; i++)
 		curl_easy_cleanup(u->idle[i]);
-	curl_multi_cleanup(u->multi);
-	u->closing = 3;
-	uv_close((uv_handle_t *)&u->poll, free_upstream);
-	uv_close((uv_handle_t *)&u->timer, free_upstream);
-	uv_close((uv_handle_t *)&u->fresh, free_upstream);
+	curl_loop_fini(&u->curl, free_upstream);
 }
