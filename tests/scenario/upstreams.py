@@ -211,6 +211,7 @@ def queue_before_the_upstream(s):
         p.wait_stat('requests', i + 2)
     assert f.asked() == 1
     others.pop(1).close()
+    p.wait_stat('client_gone', 1)
     f.release('b')
     assert first.reply().whole and all(c.reply().whole for c in others)
     assert [json.loads(x['body'])['prompt'] for x in f.log('/api/generate')[1:]] == ['number 0', 'number 2'], 'not in order'
