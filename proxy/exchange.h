@@ -29,7 +29,7 @@ enum {
 	EXCHANGE_ARENA = 16,             /* times the body, and EXCHANGE_ARENA_LEAST: parsing may write it several times */
 	EXCHANGE_ARENA_LEAST = 256 << 10,
 };
-enum { STREAM_WINDOW = 48 << 10, LINE_KEEP = 4 << 10, REPLY_HEADERS = 24, STATUS_TEXT_MAX = 160, DIGEST_WAIT_MS = 1000 };
+enum { STREAM_WINDOW = 48 << 10, REPLY_HEADERS = 24, STATUS_TEXT_MAX = 160, DIGEST_WAIT_MS = 1000 };
 enum { REPLY_HEAD_COST = 2 << 10 };             /* of a kept reply's head, in libmicrohttpd's many small pieces: about that */
 
 enum step {

@@ -124,8 +124,7 @@ static bool write_lines(struct exchange *x, struct slice pieces)
 		x->end = err_info[e].name;
 		request_end(x->request, false);
 	}
-	if (x->lines_out.room > LINE_KEEP)
-		buf_fini(&x->lines_out);
+	buf_fini(&x->lines_out);
 	return !e && request_queued(x->request) < STREAM_WINDOW;
 }
 

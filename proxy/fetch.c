@@ -175,9 +175,7 @@ static void send_raw(struct exchange *x, struct slice bytes, bool line)
 		x->end = err_info[ERR_NO_MEMORY].name;
 	else if (e)
 		request_end(x->request, false);
-	x->lines_out.len = 0;
-	if (x->lines_out.room > LINE_KEEP)
-		buf_fini(&x->lines_out);
+	buf_fini(&x->lines_out);
 }
 
 static void end_raw(struct exchange *x, bool whole)
@@ -465,6 +463,8 @@ void fetch_start(struct exchange *x)
 		request_watch(x->request);
 	candidates_free(x);
 	*f = (struct fetch){ 0 };
+	buf_fini(&x->get.entry);                 /* the look-up is over: what was proposed has been judged */
+	buf_fini(&x->get.proposed);
 	if (x->candidates > 1) {
 		candidates_start(x);
 		return;
