@@ -322,6 +322,8 @@ void redis_link_reload(struct redis_link *l)
 	l->has_function = false;
 	if (send_words(l, &l->greet[GREET_FUNCTION], 4, load))
 		write_or_end(l, true);
+	else
+		l->has_function = true;                /* as far as is known: whoever misses it next tries again */
 }
 
 static void greet(struct redis_link *l)

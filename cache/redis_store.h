@@ -27,7 +27,8 @@ struct store_link {
 	size_t n_ops;
 	uv_timer_t counter, later;
 	struct redis_call count_call[3];
-	bool counting, was_up;
+	int counting;                         /* of those calls, how many are under way */
+	bool was_up;
 	int open_handles;
 };
 

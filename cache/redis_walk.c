@@ -51,6 +51,13 @@ static void walk_end(struct redis_op *op)
 
 static void scan_next(struct redis_op *op);
 
+/* A failure of our own, such as no memory; what the server says was counted when it said so. */
+static void walk_failed(struct redis_op *op)
+{
+	op->scan->failed = true;
+	redis_failed(op->link->store);
+}
+
 static void on_removed(struct redis_call *call, const redisReply *r)
 {
 	struct redis_found *f = (struct redis_found *)(void *)((char *)call - offsetof(struct redis_found, removal));
@@ -84,7 +91,7 @@ static void remove_found(struct redis_found *f)
 	command_word(&unindex, index);
 	command_add(&unindex, name + s->prefix_len, KEY_HEX);
 	if (!redis_op_send(f->op, &f->removal, on_removed, &del) || !redis_op_send(f->op, &f->unindexed, on_unindexed, &unindex))
-		f->op->scan->failed = true;
+		walk_failed(f->op);
 }
 
 static void on_length(struct redis_call *call, const redisReply *r)
@@ -173,7 +180,8 @@ static void on_scanned(struct redis_call *call, const redisReply *r)
 	struct redis_op *op = (struct redis_op *)(void *)((char *)call - offsetof(struct redis_op, call));
 	struct redis_scan *s = op->scan;
 	size_t prefix = op->link->store->prefix_len;
-	bool ok = !redis_is_error(op->link, r) && r->type == REDIS_REPLY_ARRAY && r->elements == 2 &&
+	bool error = redis_is_error(op->link, r);
+	bool ok = !error && r->type == REDIS_REPLY_ARRAY && r->elements == 2 &&
 		  r->element[0]->str && r->element[0]->len < sizeof s->next && r->element[1]->elements <= BATCH_MAX;
 
 	s->n_found = s->looked = 0;
@@ -192,9 +200,12 @@ static void on_scanned(struct redis_call *call, const redisReply *r)
 		}
 		qsort(s->found, s->n_found, sizeof *s->found, by_key);
 		for (size_t i = 0; i < s->n_found && !s->failed; i++)
-			s->failed = !look_at(op, &s->found[i]);
+			if (!look_at(op, &s->found[i]))
+				walk_failed(op);
 	} else {
 		s->failed = true;
+		if (!error)
+			redis_failed(op->link->store);
 		memcpy(s->next, s->cursor, sizeof s->next);
 	}
 	redis_op_replied(op);                          /* this reply; the batch ends when the others have come */
@@ -215,7 +226,7 @@ static void scan_next(struct redis_op *op)
 	command_word(&c, count);
 	op->end = batch_end;
 	if (!redis_op_send(op, &op->call[0], on_scanned, &c)) {
-		s->failed = true;
+		walk_failed(op);
 		op->end = walk_end;
 		redis_op_refuse(op);
 	}

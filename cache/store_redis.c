@@ -190,6 +190,8 @@ static void on_entry(struct redis_call *call, const redisReply *r)
 		enum err e = ERR_OK;
 		if (r->type == REDIS_REPLY_STRING)
 			e = buf_add(&op->get->entry, r->str, r->len);
+		if (e == ERR_NO_MEMORY)
+			redis_failed(op->link->store);
 		op->news = e == ERR_NO_MEMORY ? STORE_FAILED : r->type == REDIS_REPLY_STRING && !e ? STORE_FOUND : STORE_NONE;
 	}
 	redis_op_replied(op);
@@ -205,8 +207,12 @@ static void on_proposals(struct redis_call *call, const redisReply *r)
 		for (size_t i = 0; i + 1 < r->elements && g->n_proposals < STORE_PROPOSALS; i += 2) {
 			const redisReply *k = r->element[i], *q = r->element[i + 1];
 			struct store_proposal *p = &g->proposal[g->n_proposals];
-			if (k->type != REDIS_REPLY_STRING || q->type != REDIS_REPLY_STRING || !redis_key_read(p->key, k->str, k->len) ||
-			    buf_add(&g->proposed, q->str, q->len))
+			if (k->type != REDIS_REPLY_STRING || q->type != REDIS_REPLY_STRING || !redis_key_read(p->key, k->str, k->len))
+				continue;
+			enum err e = buf_add(&g->proposed, q->str, q->len);
+			if (e == ERR_NO_MEMORY)
+				redis_failed(op->link->store);
+			if (e)
 				continue;
 			p->question.len = q->len;
 			g->n_proposals++;
@@ -438,13 +444,17 @@ static struct store_link *counter_of(struct redis_call *call, int nth)
 
 static void on_expired(struct redis_call *call, const redisReply *r)
 {
-	(void)redis_is_error(counter_of(call, 0), r);
+	struct store_link *l = counter_of(call, 0);
+
+	l->counting--;
+	(void)redis_is_error(l, r);
 }
 
 static void on_count(struct redis_call *call, const redisReply *r)
 {
 	struct store_link *l = counter_of(call, 1);
 
+	l->counting--;
 	if (!redis_is_error(l, r) && r->type == REDIS_REPLY_INTEGER)
 		atomic_store(&l->store->entries, (uint64_t)r->integer);
 }
@@ -453,7 +463,7 @@ static void on_memory(struct redis_call *call, const redisReply *r)
 {
 	struct store_link *l = counter_of(call, 2);
 
-	l->counting = false;
+	l->counting--;
 	if (redis_is_error(l, r) || r->type != REDIS_REPLY_STRING)
 		return;
 	const char *at = strstr(r->str, "used_memory:");
@@ -484,7 +494,7 @@ static void count(struct store_link *l)
 		l->count_call[i].done = ask[i].done;
 		if (!redis_send(&l->redis, &l->count_call[i], c.n, c.at, c.len))
 			return;
-		l->counting = i == 2;
+		l->counting++;
 	}
 	redis_link_flush(&l->redis);
 }
@@ -499,8 +509,6 @@ static void on_changed(struct redis_link *link)
 	struct store_link *l = (struct store_link *)link;
 	bool up = redis_link_up(link);
 
-	if (!up)
-		l->counting = false;
 	if (l->was_up && !up)
 		redis_failed(l->store);
 	if (l->was_up != up)

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <hiredis/hiredis.h>
+#include <sys/prctl.h>
 
 #include "tests/unit/store_world.h"
 
@@ -46,6 +47,7 @@ static inline void server_start(struct server *s, const char *dir)
 		dup2(ready[1], 1);
 		close(ready[0]);
 		alarm(0);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);      /* a test that crashes must not leave a server behind */
 		execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", s->socket, "--save", "", "--dir", dir,
 		       "--daemonize", "no", "--loglevel", "notice", (char *)NULL);
 		_exit(127);

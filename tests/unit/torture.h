@@ -24,7 +24,7 @@ static struct {
 	atomic_bool failed;
 	struct { uintptr_t from, to; } part[TORTURE_PARTS];
 	size_t n_parts;
-	bool (*spares)(size_t bytes);         /* who asks now cannot do without: the next one fails instead; NULL: nobody */
+	bool (*spares)(void);                 /* who asks now cannot do without: the next one fails instead; NULL: nobody */
 } torture;
 
 void *__interceptor_malloc(size_t) __attribute__((weak));
@@ -37,7 +37,7 @@ void *__libc_realloc(void *, size_t);
 /* Asked before a sanitizer has its memory in place, too. */
 #define TORTURE_PLAIN __attribute__((no_sanitize("address", "thread", "undefined")))
 
-TORTURE_PLAIN static bool torture_fails(const void *at, size_t bytes)
+TORTURE_PLAIN static bool torture_fails(const void *at)
 {
 	uintptr_t asker = (uintptr_t)at;
 
@@ -45,7 +45,7 @@ TORTURE_PLAIN static bool torture_fails(const void *at, size_t bytes)
 		return false;
 	for (size_t i = 0; i < torture.n_parts; i++)
 		if (asker >= torture.part[i].from && asker < torture.part[i].to) {
-			if ((torture.left == 1 && torture.spares && torture.spares(bytes)) || atomic_fetch_sub(&torture.left, 1) != 1)
+			if ((atomic_load(&torture.left) == 1 && torture.spares && torture.spares()) || atomic_fetch_sub(&torture.left, 1) != 1)
 				return false;
 			atomic_store(&torture.failed, true);
 			return true;
@@ -55,21 +55,21 @@ TORTURE_PLAIN static bool torture_fails(const void *at, size_t bytes)
 
 TORTURE_PLAIN void *malloc(size_t n)
 {
-	if (torture_fails(__builtin_return_address(0), n))
+	if (torture_fails(__builtin_return_address(0)))
 		return NULL;
 	return __interceptor_malloc ? __interceptor_malloc(n) : __libc_malloc(n);
 }
 
 TORTURE_PLAIN void *calloc(size_t n, size_t bytes)
 {
-	if (torture_fails(__builtin_return_address(0), n * bytes))
+	if (torture_fails(__builtin_return_address(0)))
 		return NULL;
 	return __interceptor_calloc ? __interceptor_calloc(n, bytes) : __libc_calloc(n, bytes);
 }
 
 TORTURE_PLAIN void *realloc(void *at, size_t n)
 {
-	if (torture_fails(__builtin_return_address(0), n))
+	if (torture_fails(__builtin_return_address(0)))
 		return NULL;
 	return __interceptor_realloc ? __interceptor_realloc(at, n) : __libc_realloc(at, n);
 }
@@ -78,7 +78,7 @@ TORTURE_PLAIN char *strdup(const char *text)
 {
 	size_t n = strlen(text) + 1;
 
-	if (torture_fails(__builtin_return_address(0), n))
+	if (torture_fails(__builtin_return_address(0)))
 		return NULL;
 	char *copy = __interceptor_malloc ? __interceptor_malloc(n) : __libc_malloc(n);
 	return copy ? memcpy(copy, text, n) : NULL;
