@@ -388,7 +388,8 @@ static enum err read_piece(struct flight *f, struct flight_reader *r, size_t *le
 	char head[PIECE_HEAD] = { (char)kind };
 	for (int i = 0; i < 4; i++)
 		head[1 + i] = (char)(rest.len >> 8 * i);
-	enum err e = buf_add(out, head, sizeof head);
+	enum err e = buf_reserve(out, sizeof head + rest.len);     /* a head without its bytes would be no piece */
+	e = e ? e : buf_add(out, head, sizeof head);
 	e = e ? e : buf_put(out, rest);
 	if (e)
 		return e;

@@ -10,16 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static int fail_at = -1;               /* the nth allocation from now fails; -1: none */
-static void *failing_calloc(size_t n, size_t bytes)
-{
-	if (fail_at >= 0 && fail_at-- == 0)
-		return NULL;
-	return calloc(n, bytes);
-}
-#define calloc failing_calloc
 #include "cache/flight.c"
-#undef calloc
+#include "tests/unit/torture.h"
 
 enum { SMALL = 64 << 10, LARGE = 4 << 20 };
 static const uint8_t key_a[KEY_BYTES] = { 1, 2 }, key_b[KEY_BYTES] = { 1, 2, 3 };   /* of one bucket */
@@ -106,10 +98,10 @@ static void no_memory_is_no_flight(void **state)
 	bool leads;
 
 	(void)state;
-	fail_at = 0;
+	torture_begin(1);
 	assert_null(flight_join(fs, key_a, SMALL, &r, &leads));
 	assert_int_equal(flights_count(fs), 0);
-	fail_at = -1;
+	assert_true(torture_end());
 	flights_free(fs);
 }
 
@@ -466,6 +458,108 @@ static void a_full_buffer_fails_the_reader_alone(void **state)
 	flights_free(fs);
 }
 
+/* ---- every allocation failing once ---- */
+
+enum { STEPS = 60, STEP_BYTES = 900 };
+struct follower { struct flight_reader r; size_t had; bool over; enum err why; };
+
+static char letter_of(size_t at)
+{
+	return (char)('a' + at / 700 % 26);
+}
+
+/* All there is to read now: whole pieces, whatever fails, and each byte the one that belongs there. */
+static void follow(struct flight *f, struct follower *o)
+{
+	enum flight_news news = FLIGHT_MORE;
+	struct buf out;
+
+	buf_init(&out, SIZE_MAX / 4);
+	while (!o->over && news == FLIGHT_MORE) {
+		size_t at = 0;
+		enum piece_kind kind;
+		struct slice bytes;
+		out.len = 0;
+		news = flight_read(f, &o->r, &out, &o->why);
+		while (pieces_next(buf_slice(&out), &at, &kind, &bytes))
+			for (size_t i = 0; i < bytes.len && kind == PIECE_CONTENT; i++)
+				if (bytes.at[i] != letter_of(o->had++))
+					fail_msg("byte %zu is another's", o->had - 1);
+		assert_int_equal(at, out.len);
+		o->over = news == FLIGHT_END || news == FLIGHT_FAILED || news == FLIGHT_OVER;
+	}
+	buf_fini(&out);
+}
+
+/* One leads and adds; three follow: from the start, from somewhere in the middle and late in reading, and one that wants
+ * it whole. */
+static enum err fly(struct flights *fs, size_t limit, struct follower o[3])
+{
+	struct flight_reader lead = { READER, .raw = true };
+	char step[STEP_BYTES];
+	enum err e = ERR_OK;
+	bool leads;
+	struct flight *f = flight_join(fs, key_a, limit, &lead, &leads);
+
+	for (int i = 0; i < 3; i++)
+		o[i] = (struct follower){ .r = { READER, .whole = i == 2 } };
+	if (!f)
+		return ERR_NO_MEMORY;
+	assert_true(leads);
+	for (size_t n = 0; n < STEPS && !e; n++) {
+		if (n == 0 || n == 5)
+			for (int i = n ? 1 : 0; i < 3; i += 2)
+				assert_ptr_equal(flight_join(fs, key_a, limit, &o[i].r, &leads), f);
+		for (size_t i = 0; i < sizeof step; i++)
+			step[i] = letter_of(n * sizeof step + i);
+		e = answer_add(flight_open(f), PIECE_CONTENT, slice_of(step, sizeof step));
+		if (!e && n % 10 == 3)
+			e = answer_add(&f->answer, PIECE_TOOL_CALLS, SLICE("{}"));
+		flight_shut(f);
+		follow(f, &o[0]);
+		follow(f, &o[2]);
+		if (n > 30)
+			follow(f, &o[1]);
+	}
+	flight_finish(f, e);
+	for (int i = 0; i < 3; i++) {
+		if (!o[i].r.prev)
+			continue;                      /* it was over before this one came */
+		follow(f, &o[i]);
+		assert_true(o[i].over);
+		flight_drop(f, &o[i].r);
+	}
+	flight_drop(f, &lead);
+	return e;
+}
+
+static void every_allocation_fails_once(void **state)
+{
+	static const size_t limits[] = { LARGE, 10000 };
+	struct follower o[3];
+
+	(void)state;
+	for (size_t k = 0; k < 2; k++) {
+		struct flights *fs = flights_new();
+		bool failed = true;
+		int n;
+		for (n = 1; failed; n++) {
+			torture_begin(n);
+			enum err e = fly(fs, limits[k], o);
+			failed = torture_end();
+			assert_true(e == ERR_OK || (e == ERR_NO_MEMORY && failed));
+			for (int i = 0; i < 3 && !e; i++)
+				assert_true(o[i].why == ERR_OK || (o[i].why == ERR_NO_MEMORY && failed));
+			assert_int_equal(flights_count(fs), 0);
+			assert_int_equal(fly(fs, limits[k], o), ERR_OK);       /* and again with memory enough */
+			assert_int_equal(o[0].had, STEPS * STEP_BYTES);
+			assert_int_equal(o[1].had, STEPS * STEP_BYTES);
+		}
+		assert_in_range(n, 10, 10000);
+		flights_free(fs);
+	}
+}
+
 /* ---- on threads ---- */
 
 enum { THREADS = 3, ROUNDS = 400, LINES = 60 };
@@ -638,6 +732,7 @@ static void threads_join_lead_and_leave_as_they_like(void **state)
 
 int main(void)
 {
+	torture_of((const char *[]){ NULL });
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_key_has_one_leader),
 		cmocka_unit_test(no_memory_is_no_flight),
@@ -652,6 +747,7 @@ int main(void)
 		cmocka_unit_test(one_that_is_whole_by_then_is_read_whole),
 		cmocka_unit_test(joining_between_over_and_unlisted_starts_anew),
 		cmocka_unit_test(a_full_buffer_fails_the_reader_alone),
+		cmocka_unit_test(every_allocation_fails_once),
 		cmocka_unit_test(threads_join_lead_and_leave_as_they_like),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
