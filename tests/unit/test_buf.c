@@ -6,23 +6,9 @@
 
 #include <cmocka.h>
 
-static int allocs_left = -1;                    /* -1: never fail */
-
-static void *failing_realloc(void *p, size_t n)
-{
-	return allocs_left-- == 0 ? NULL : realloc(p, n);
-}
-
-static void *failing_malloc(size_t n)
-{
-	return failing_realloc(NULL, n);
-}
-#define realloc failing_realloc
 #include "proxy/base/buf.c"
-#undef realloc
-#define malloc failing_malloc
 #include "proxy/base/arena.c"
-#undef malloc
+#include "tests/unit/torture.h"
 
 #define assert_slice(s, text) (assert_int_equal((s).len, strlen(text)), assert_memory_equal((s).at, text, (s).len))
 
@@ -193,30 +179,84 @@ static void json_text_is_escaped(void **state)
 	buf_fini(&b);
 }
 
-/* Make the nth allocation fail, for every n: a clean error, and the buf as it was. */
+/* Whether a step went well; if not, it says so cleanly and the buf is as it was. */
+static bool went(enum err e, const struct buf *b, size_t before, bool *failed)
+{
+	if (!e)
+		return true;
+	assert_int_equal(e, ERR_NO_MEMORY);
+	assert_int_equal(b->len, before);
+	assert_false(*failed);                                          /* one allocation fails, so one step does */
+	*failed = true;
+	return false;
+}
+
+/* All that is done with bufs, every allocation failing once; a step that failed is taken again. */
 static void a_buf_survives_every_failed_allocation(void **state)
 {
-	enum err e = ERR_NO_MEMORY;
-	int n = 0;
+	static const char long_text[70000] = { 'z' };
+	bool failed = true;
+	int n;
 
 	(void)state;
-	for (; e == ERR_NO_MEMORY; n++) {
+	for (n = 1; failed; n++) {
 		struct buf b;
-		buf_init(&b, 100000);
-		allocs_left = n;
-		e = buf_put(&b, SLICE("first"));
-		for (int i = 0; i < 100 && !e; i++) {
-			size_t before = b.len;
-			e = buf_addf(&b, "%0300d", i);
-			assert_int_equal(b.len, e ? before : before + 300);
+		size_t before, len;
+		buf_init(&b, 1 << 20);
+		torture_begin(n);
+		failed = false;
+		while (!went(buf_put(&b, SLICE("first")), &b, 0, &failed))
+			;
+		for (int i = 0; i < 100; i++) {
+			before = b.len;
+			while (!went(buf_addf(&b, "%0300d", i), &b, before, &failed))
+				;
+			assert_int_equal(b.len, before + 300);
 		}
-		if (b.len)
-			assert_memory_equal(b.at, "first", 5);
-		allocs_left = -1;
+		before = b.len;
+		while (!went(buf_add(&b, long_text, sizeof long_text), &b, before, &failed))
+			;
+		while (!went(buf_reserve(&b, 300000), &b, before + sizeof long_text, &failed))
+			;
+		assert_memory_equal(b.at, "first", 5);
+		assert_memory_equal(b.at + before - 2, "99z", 3);
+		buf_cut(&b, b.len - 3);
+		size_t room = b.room;
+		buf_shrink(&b);                                         /* if it cannot, it is as large as before */
+		assert_true(b.room < room || (b.room == room && !failed));
+		assert_int_equal(b.len, 3);
+		char *taken = buf_take(&b, &len);
+		while (!went(buf_put(&b, SLICE("anew")), &b, 0, &failed))
+			;
+		assert_int_equal(len, 3);
+		free(taken);
 		buf_fini(&b);
-		assert_true(e == ERR_OK || e == ERR_NO_MEMORY);
+		failed = torture_end();
 	}
-	assert_in_range(n, 5, 20);                                      /* doubling: a handful, not a hundred */
+	assert_in_range(n, 10, 30);                                     /* doubling: a handful, not a hundred */
+}
+
+static void json_text_survives_every_failed_allocation(void **state)
+{
+	bool failed = true;
+	int n;
+
+	(void)state;
+	for (n = 1; failed; n++) {
+		struct buf b;
+		buf_init(&b, 1 << 20);
+		torture_begin(n);
+		enum err e = ERR_OK;
+		for (int i = 0; i < 30 && !e; i++)
+			e = buf_put_json(&b, SLICE("one\n\"two\"\x01 and what comes after it\t"));
+		failed = torture_end();
+		assert_int_equal(e, failed ? ERR_NO_MEMORY : ERR_OK);
+		b.len = 0;
+		assert_int_equal(buf_put_json(&b, SLICE("\"")), ERR_OK);
+		assert_slice(b, "\\\"");
+		buf_fini(&b);
+	}
+	assert_in_range(n, 4, 20);
 }
 
 /* ---- arenas ---- */
@@ -284,23 +324,45 @@ static void an_arena_copies_text(void **state)
 	arena_fini(&a);
 }
 
-static void an_arena_survives_a_failed_allocation(void **state)
+static void an_arena_survives_every_failed_allocation(void **state)
 {
-	struct arena a;
+	enum { N = 60 };
+	bool failed = true;
+	int n;
 
 	(void)state;
-	arena_init(&a, 1 << 20);
-	assert_non_null(arena_alloc(&a, 100));
-	allocs_left = 0;
-	assert_null(arena_alloc(&a, 100000));
-	allocs_left = -1;
-	assert_true(a.full);
-	assert_non_null(arena_alloc(&a, 100));
-	arena_fini(&a);
+	for (n = 1; failed; n++) {
+		struct arena a;
+		char *given[N];
+		int missing = 0;
+		arena_init(&a, 1 << 20);
+		torture_begin(n);
+		for (int i = 0; i < N; i++) {
+			size_t len = i % 5 == 4 ? 5000 : 100;
+			bool full = a.full;
+			given[i] = i % 5 == 3 ? arena_text(&a, SLICE("text")) : arena_alloc(&a, len);
+			missing += !given[i];
+			assert_int_equal(a.full, full || !given[i]);    /* it is remembered */
+			if (given[i])
+				memset(given[i], 'a' + i % 26, i % 5 == 3 ? 5 : len);
+		}
+		failed = torture_end();
+		assert_int_equal(missing, failed);
+		assert_int_equal(a.full, failed);
+		for (int i = 0; i < N; i++)
+			for (size_t k = 0; given[i] && k < 5; k++)
+				assert_int_equal(given[i][k], 'a' + i % 26);
+		arena_fini(&a);
+		assert_false(a.full);
+		assert_non_null(arena_alloc(&a, 100));
+		arena_fini(&a);
+	}
+	assert_in_range(n, 10, N);
 }
 
 int main(void)
 {
+	torture_of((const char *[]){ NULL });
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(slices_compare_by_their_bytes),
 		cmocka_unit_test(slices_are_trimmed_of_blanks_alone),
@@ -312,10 +374,11 @@ int main(void)
 		cmocka_unit_test(a_buf_gives_its_bytes_away),
 		cmocka_unit_test(json_text_is_escaped),
 		cmocka_unit_test(a_buf_survives_every_failed_allocation),
+		cmocka_unit_test(json_text_survives_every_failed_allocation),
 		cmocka_unit_test(an_arena_gives_zeroed_aligned_memory),
 		cmocka_unit_test(an_arena_stops_at_its_limit_and_remembers),
 		cmocka_unit_test(an_arena_copies_text),
-		cmocka_unit_test(an_arena_survives_a_failed_allocation),
+		cmocka_unit_test(an_arena_survives_every_failed_allocation),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "proxy/base/loop.h"
+#include "tests/unit/torture.h"
 
 enum { LETTERS = 8, POSTERS = 2, ROUNDS = 2000 };
 
@@ -51,6 +52,51 @@ static void mail_runs_once_and_in_order(void **state)
 	assert_int_equal(n_ran, LETTERS);
 	for (int i = 0; i < LETTERS; i++)
 		assert_int_equal(ran[i], i);
+	loop_fini(&loop);
+}
+
+struct grave { struct burial burial; int *buried; };
+
+static void bury_grave(struct burial *b)
+{
+	++*((struct grave *)b)->buried;
+}
+
+static void *post_letters(void *letters)
+{
+	struct letter *l = letters;
+
+	for (int i = 0; i < LETTERS; i++)
+		loop_post(l[i].loop, &l[i].mail);
+	return NULL;
+}
+
+/* What ends an exchange must not need what has run out: neither we nor libuv ask for any. */
+static void mail_and_burials_need_no_memory(void **state)
+{
+	struct loop loop;
+	struct letter letters[LETTERS] = { 0 }, late = { 0 };
+	int ran[LETTERS + 1] = { 0 }, buried = 0;
+	struct grave grave = { { .bury = bury_grave }, &buried };
+	size_t n_ran = 0;
+	pthread_t thread;
+
+	(void)state;
+	assert_true(torture_of((const char *[]){ "libuv", NULL }) >= 2);
+	loop_init(&loop);
+	uv_run(&loop.uv, UV_RUN_NOWAIT);                 /* libuv's own watchers are in their place from here on */
+	for (int i = 0; i < LETTERS; i++)
+		letters[i] = (struct letter){ { .run = run_letter }, &loop, ran, &n_ran, i, 0, false };
+	late = (struct letter){ { .run = run_letter }, &loop, ran, &n_ran, LETTERS, 0, true };
+	torture_begin(1);
+	assert_int_equal(pthread_create(&thread, NULL, post_letters, letters), 0);
+	pthread_join(thread, NULL);
+	loop_post(&loop, &late.mail);
+	loop_bury(&loop, &grave.burial);
+	loop_run(&loop);
+	assert_false(torture_end());
+	assert_int_equal(n_ran, LETTERS + 1);
+	assert_int_equal(buried, 1);
 	loop_fini(&loop);
 }
 
@@ -279,6 +325,7 @@ int main(void)
 		cmocka_unit_test(the_buried_live_until_the_turn_ends),
 		cmocka_unit_test(what_is_left_is_buried_at_the_end),
 		cmocka_unit_test(before_sleep_runs_every_turn),
+		cmocka_unit_test(mail_and_burials_need_no_memory),
 		cmocka_unit_test(two_threads_post_and_nothing_is_lost),
 		cmocka_unit_test(each_threads_mail_keeps_its_order),
 	};

@@ -1,7 +1,7 @@
 /* uses: cache/guards.c proxy/base/words.c proxy/base/words_lexicon.c proxy/base/words_text.c proxy/base/words_stem.c proxy/base/words_lists.c
  * proxy/base/words_alias.c proxy/base/words_map.c proxy/base/words_pack.c proxy/base/words_bag.c proxy/base/words/
- * proxy/base/arena.c proxy/base/buf.c proxy/base/err.c */
-/* libs: -licuuc -lhunspell -lstemmer -ljansson -lm */
+ * proxy/base/arena.c proxy/base/buf.c proxy/base/err.c cache/near.c cache/key.c */
+/* libs: -licuuc -lhunspell -lstemmer -ljansson -lnettle -lm */
 /* test_similar.c - how alike, hit or not, on the project's own pairs; and that the index cannot miss what passes. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,7 +12,10 @@
 
 #include <cmocka.h>
 
+#include "cache/key.h"
+#include "cache/near.h"
 #include "cache/similar.c"
+#include "tests/unit/torture.h"
 
 static struct lexicon *lexicon;
 
@@ -312,12 +315,70 @@ static void words_for_the_store(void **state)
 	arena_fini(&arena);
 }
 
+/* From a question to its key and to what the index is asked; false: there was no memory for it. */
+static bool ask_for(const char *question, struct words **w, uint8_t key[KEY_BYTES], double *score)
+{
+	const struct key_parts parts = { .family = FAMILY_CHAT, .candidates = 1, .tenant = SLICE("t"), .form = slice_text(question) };
+	const struct store_word *words;
+	uint8_t packed[NEAR_PACKED_MAX];
+	struct near_query nq;
+	struct store_query q;
+	struct arena arena;
+	unsigned total;
+	size_t n, terms;
+
+	arena_init(&arena, 2 * WORDS_ARENA);
+	*w = words_of(lexicon, slice_text(question), &arena);
+	key_make(&parts, key);
+	words = *w ? similar_words(*w, &arena, &n) : NULL;
+	bool ok = words && similar_query(GUARDS_STRICT, 0.7, *w, &arena, &q);
+	if (ok) {
+		struct verdict v;
+		similar_judge(GUARDS_STRICT, 0.7, *w, *w, &v);
+		assert_true(v.hit);
+		assert_true(near_fits(words, n, &terms));
+		near_query_init(&nq, &q);
+		*score = near_score(&nq, packed, near_pack(packed, words, n, &total));
+	} else {
+		assert_true(arena.full || !*w || (*w)->skip == WORDS_MEMORY);
+	}
+	arena_fini(&arena);
+	return ok;
+}
+
+/* Keys, scores and verdicts ask for no memory at all; what does says so when it has none. */
+static void every_allocation_fails_once(void **state)
+{
+	static const char question[] = "Які добрі факультети є в ХДУ?";
+	uint8_t first[KEY_BYTES], key[KEY_BYTES];
+	struct words *w;
+	double score;
+	bool failed = true;
+	int n;
+
+	(void)state;
+	assert_true(ask_for(question, &w, first, &score));
+	torture_of((const char *[]){ NULL });
+	for (n = 1; failed && n < 1000; n++) {
+		score = -1;
+		torture_begin(n);
+		bool ok = ask_for(question, &w, key, &score);
+		failed = torture_end();
+		assert_true(ok || failed);
+		assert_memory_equal(key, first, KEY_BYTES);
+		assert_true(!ok || score > 0.99);
+		assert_true(ask_for(question, &w, key, &score));
+		assert_true(score > 0.99);
+	}
+	assert_in_range(n, 3, 999);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_mission), cmocka_unit_test(own_pairs), cmocka_unit_test(off_is_plain_jaccard),
 		cmocka_unit_test(rule_11_typos), cmocka_unit_test(one_apart_or_not), cmocka_unit_test(index_cannot_miss),
-		cmocka_unit_test(words_for_the_store),
+		cmocka_unit_test(words_for_the_store), cmocka_unit_test(every_allocation_fails_once),
 	};
 
 	return cmocka_run_group_tests(tests, open_all, close_all);
