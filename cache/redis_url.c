@@ -167,15 +167,15 @@ bool redis_url_read(struct redis_url *u, const char *text, char *why, size_t len
 
 	*u = (struct redis_url){ 0 };
 	if (takes(&s, "rediss://")) {
-		snprintf(why, len, "redis.url: rediss:// needs TLS, which this build does not have; use a local stunnel or a "
-			 "unix socket");
+		snprintf(why, len, "needs TLS for rediss://, which this program does not have; use a local stunnel or a unix "
+			 "socket");
 		return false;
 	}
 	if (takes(&s, "redis://") || (is_unix = takes(&s, "unix://")) || (sentinel = takes(&s, "redis+sentinel://")))
 		ok = login_read(u, &s) && s.len > 0 && (is_unix ? unix_read(u, s) : tcp_read(u, s, sentinel));
 	if (!ok) {
 		redis_url_fini(u);
-		snprintf(why, len, "redis.url cannot be understood: it is redis://[user:password@]host[:port][/db], "
+		snprintf(why, len, "cannot be understood: it is redis://[user:password@]host[:port][/db], "
 			 "unix:///path[?db=N] or redis+sentinel://host:port,host:port/name[/db]");
 	}
 	return ok;

@@ -21,7 +21,7 @@ struct redis_url {
 	unsigned db;
 };
 
-/* False: why says what cannot be understood; never with the password in it. */
+/* False: why says of redis.url what is wrong with it ("cannot be understood: …"); never with the password in it. */
 bool redis_url_read(struct redis_url *u, const char *text, char *why, size_t len);
 void redis_url_fini(struct redis_url *u);
 

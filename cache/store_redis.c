@@ -629,11 +629,13 @@ static bool is_cluster(const struct redis_url *u)
 struct store *store_redis_open(const struct store_redis_options *o, char *why, size_t len)
 {
 	struct redis *s = calloc(1, sizeof *s);
+	char fault[256];
 
 	snprintf(why, len, "out of memory");
 	if (!s)
 		return NULL;
-	if (!redis_url_read(&s->url, o->url, why, len)) {
+	if (!redis_url_read(&s->url, o->url, fault, sizeof fault)) {
+		snprintf(why, len, "redis.url %s", fault);
 		free(s);
 		return NULL;
 	}

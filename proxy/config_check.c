@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "cache/redis_url.h"
+
 struct check {
 	struct config *c;
 	FILE *complaints;
@@ -177,14 +179,14 @@ static void check_cache(struct check *k)
 
 static void check_redis(struct check *k)
 {
-	static const char *const schemes[] = { "redis://", "rediss://", "unix://", "redis+sentinel://" };
-	const char *url = k->c->redis_url;
-	bool known = false;
+	struct redis_url url;
+	char why[256];
 
-	for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++)
-		known = known || (!strncmp(url, schemes[i], strlen(schemes[i])) && url[strlen(schemes[i])]);
-	if (!known)          /* not shown: there may be a password in it */
-		wrong(k, redis_url, "must begin with redis://, rediss://, unix:// or redis+sentinel://, and a name or path");
+	/* by the store's own reader, so that it is refused here or not at all; not shown: there may be a password in it */
+	if (redis_url_read(&url, k->c->redis_url, why, sizeof why))
+		redis_url_fini(&url);
+	else
+		wrong(k, redis_url, "%s", why);
 	if (strpbrk(k->c->redis_prefix, "{}* ?[]\\"))
 		wrong(k, redis_prefix, "must not have spaces or any of {}*?[]\\ in it, which mean something to Redis");
 }

@@ -1,5 +1,5 @@
 /* uses: proxy/config_value.c proxy/config_check.c proxy/config_print.c proxy/base/arena.c proxy/base/buf.c
- * proxy/base/err.c */
+ * proxy/base/err.c cache/redis_url.c */
 /* test_config.c - the configuration: what each of its four places may say and which is stronger, every mistake and its
  * words, printing and reading back, reloading. */
 #include <setjmp.h>
@@ -483,6 +483,9 @@ static void mistakes_elsewhere_name_their_place(void **state)
 
 /* ---- what bounds cannot say ---- */
 
+#define NO_REDIS_URL "cannot be understood: it is redis://[user:password@]host[:port][/db], unix:///path[?db=N] or " \
+		     "redis+sentinel://host:port,host:port/name[/db]\n"
+
 static void values_that_make_no_sense_are_refused(void **state)
 {
 	static const struct { char *word; const char *says; } cases[] = {
@@ -509,8 +512,13 @@ static void values_that_make_no_sense_are_refused(void **state)
 		{ "--cache.models=a,!", "--cache.models: a ! needs the pattern it excludes right after it\n" },
 		{ "--cache.max_size=2MiB",
 		  "cache.max_entry: is more than cache.max_size, so that such an answer could not be kept\n" },
-		{ "--redis.url=http://secret", "--redis.url: must begin with redis://, rediss://, unix:// or "
-					       "redis+sentinel://, and a name or path\n" },
+		{ "--redis.url=http://secret", "--redis.url: " NO_REDIS_URL },
+		{ "--redis.url=redis://", "--redis.url: " NO_REDIS_URL },
+		{ "--redis.url=redis://h:99999", "--redis.url: " NO_REDIS_URL },
+		{ "--redis.url=redis://u:secret@h/x", "--redis.url: " NO_REDIS_URL },
+		{ "--redis.url=unix://relative", "--redis.url: " NO_REDIS_URL },
+		{ "--redis.url=rediss://u:secret@h:1/2", "--redis.url: needs TLS for rediss://, which this program does not have; "
+							 "use a local stunnel or a unix socket\n" },
 		{ "--redis.prefix={a}", "--redis.prefix: must not have spaces or any of {}*?[]\\ in it, which mean "
 					"something to Redis\n" },
 		{ "--semantic.threshold=1.01", "--semantic.threshold: must be from 0.5 to 1\n" },
@@ -547,7 +555,7 @@ static void values_that_make_sense_are_taken(void **state)
 {
 	static char *const words[] = {
 		"--upstream.url=https://gpu-1.lan:443/,http://[::1]:11434", "--redis.url=unix:///run/redis.sock?db=2",
-		"--redis.url=redis+sentinel://a:26379,b:26379/main", "--redis.url=rediss://u:p%40@h:1/2", "--server.origins=*",
+		"--redis.url=redis+sentinel://a:26379,b:26379/main", "--redis.url=redis://u:p%40@h:1/2", "--server.origins=*",
 		"--server.origins=app://*,https://*.example.com", "--cache.scope=shared", "--semantic.stopwords=/tmp",
 		"--server.listen=127.0.0.1:0,127.0.0.1:0", "--complex.num_predicts=100,2000", "--cache.store=off",
 		"--admin.token=~!#x=y", "--semantic.languages=uk,en,de,ru,haw",
