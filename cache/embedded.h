@@ -2,6 +2,7 @@
  *
  *   store_embedded.c    open and close, and what a link does: get, put, drop, walk
  *   embedded_file.c     the directory: its lock, whether the file may be trusted, opening LMDB
+ *   embedded_check.c    whether the file is sound, page by page
  *   embedded_tables.c   records in LMDB: one entry in, out, found, looked for by words
  *   embedded_pending.c  what was put and is not committed yet, in memory
  *   embedded_writer.c   the one thread that writes: batches, eviction, expiry, notes of use, walks
@@ -124,6 +125,11 @@ struct embedded {
 /* embedded_file.c: locks the directory and opens LMDB there; false: why says it. */
 bool embedded_file_open(struct embedded *s, char *why, size_t len);
 void embedded_file_close(struct embedded *s);
+
+/* embedded_check.c: goes through the first `bytes` of an LMDB file, as many as its heads say there are, of pages that
+ * long, for so many ms at most; nobody may write to it meanwhile. UNDECIDED: there was no time or no memory for it. */
+enum check { CHECK_SOUND, CHECK_DAMAGED, CHECK_UNDECIDED };
+enum check embedded_check(int fd, uint64_t bytes, uint32_t page, unsigned ms);
 
 /* embedded_tables.c; all return LMDB's codes */
 struct doc;                                   /* an entry's record beside the entry itself */

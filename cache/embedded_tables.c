@@ -192,8 +192,15 @@ int tables_open(struct tables *t)
 
 	if (e)
 		return e;
-	for (size_t i = 0; i < sizeof table / sizeof *table && !e; i++)
-		e = mdb_dbi_open(txn, table[i].name, MDB_CREATE | table[i].flags, (MDB_dbi *)((char *)t + table[i].at));
+	for (size_t i = 0; i < sizeof table / sizeof *table && !e; i++) {
+		MDB_dbi *dbi = (MDB_dbi *)((char *)t + table[i].at);
+		unsigned flags = 0;
+		e = mdb_dbi_open(txn, table[i].name, MDB_CREATE | table[i].flags, dbi);
+		if (!e)
+			e = mdb_dbi_flags(txn, *dbi, &flags);
+		if (!e && flags != table[i].flags)     /* as it lies in the file: LMDB believes that, not us */
+			e = MDB_INCOMPATIBLE;
+	}
 	if (!e) {
 		e = mdb_get(txn, t->meta, &key, &v);
 		if (e == MDB_NOTFOUND) {

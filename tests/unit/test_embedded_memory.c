@@ -1,4 +1,4 @@
-/* uses: cache/store_embedded.c cache/embedded_writer.c cache/embedded_pending.c cache/embedded_tables.c cache/embedded_file.c cache/near.c cache/entry.c proxy/base/buf.c proxy/base/err.c proxy/base/loop.c proxy/base/log.c */
+/* uses: cache/store_embedded.c cache/embedded_writer.c cache/embedded_pending.c cache/embedded_tables.c cache/embedded_file.c cache/embedded_check.c cache/near.c cache/entry.c proxy/base/buf.c proxy/base/err.c proxy/base/loop.c proxy/base/log.c */
 /* libs: -luv -llmdb -lxxhash -lpthread */
 /* The embedded store with every allocation failing once, its own and LMDB's, on the links' thread and on the writer's. */
 #include "tests/unit/store_world.h"
