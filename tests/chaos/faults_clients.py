@@ -159,7 +159,7 @@ def very_many_connections(s):
     together_long(8, come)
     took = time.monotonic() - began
     print('        %d connections in %.1f s' % (CONNECTIONS, took))
-    base.back(fds=10, kib=16 << 10)
+    base.back(kib=16 << 10)
 
 
 def together_long(n, run):

@@ -19,6 +19,26 @@ def data_files(p):
     return sorted(os.path.join(d, x) for x in os.listdir(d) if os.path.getsize(os.path.join(d, x)) > 0)
 
 
+class Kept:
+    """A file as it was, to be written again with something wrong in it. The store's is as long as its map (1 GiB) and
+    nearly all of it a hole: only what was ever written is held and written, the hole stays one."""
+
+    def __init__(self, path):
+        self.path, end = path, 0
+        with open(path, 'rb') as f:
+            self.size = os.fstat(f.fileno()).st_size
+            with contextlib.suppress(OSError):            # ENXIO: nothing but a hole from there on
+                while end < self.size:
+                    end = os.lseek(f.fileno(), os.lseek(f.fileno(), end, os.SEEK_DATA), os.SEEK_HOLE)
+            self.raw = os.pread(f.fileno(), end, 0)
+        self.live = [i for i in range(0, end, 4096) if any(self.raw[i:i + 4096])]
+
+    def write(self, raw, size=None):
+        with open(self.path, 'wb') as out:
+            out.write(raw)
+            out.truncate(self.size if size is None else size)
+
+
 def filled(s, n=60, **options):
     f = s.fake()
     p = s.proxy(f, dict(OFF, **options))
@@ -104,17 +124,15 @@ def corrupt_file(s):
     f, p = filled(s)
     assert p.stop() == 0
     rnd = random.Random(5)
-    keep = {x: open(x, 'rb').read() for x in data_files(p)}
+    keep = [Kept(x) for x in data_files(p)]
     for turn in range(6 if QUICK else 60):
-        for x, good in keep.items():
-            raw = bytearray(good)
-            live = [i for i in range(0, len(raw), 4096) if any(raw[i:i + 4096])]
+        for file in keep:
+            raw = bytearray(file.raw)
             for _ in range(1 + turn % 30):
-                at = rnd.choice(live) + rnd.randrange(4096)
+                at = rnd.choice(file.live) + rnd.randrange(4096)
                 if at < len(raw):
                     raw[at] = rnd.randrange(256)
-            with open(x, 'wb') as out:
-                out.write(raw)
+            file.write(raw)
         code = start_code(p)
         assert code in (None, 2), 'it ended with %s: %s' % (code, p.said()[-1500:])
         if code is None:
@@ -127,20 +145,19 @@ def corrupt_file(s):
 def cut_off_file(s):
     f, p = filled(s)
     assert p.stop() == 0
-    keep = {x: open(x, 'rb').read() for x in data_files(p)}
+    keep = [Kept(x) for x in data_files(p)]
     for part in (0, 1, 100, 4096, 8192, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99):
-        for x, good in keep.items():
-            with open(x, 'wb') as out:
-                out.write(good[:part if isinstance(part, int) else int(len(good.rstrip(b'\0')) * part)])
+        for file in keep:
+            cut = file.raw[:part if isinstance(part, int) else int(len(file.raw.rstrip(b'\0')) * part)]
+            file.write(cut, len(cut))
         code = start_code(p)
         assert code in (None, 2), 'cut to %s: it ended with %s: %s' % (part, code, p.said()[-1500:])
         if code is None:
             all_good(p, 60)
             assert p.process.poll() is None, 'cut to %s: it died of it with %s: %s' % (part, p.process.poll(), p.said()[-1500:])
             assert p.stop() == 0
-    for x in keep:
-        with open(x, 'wb') as out:
-            out.write(os.urandom(300000))
+    for file in keep:
+        file.write(os.urandom(300000), 300000)
     assert start_code(p) in (None, 2), p.said()[-800:]
 
 

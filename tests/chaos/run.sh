@@ -28,6 +28,8 @@ drive() {
 	fi
 }
 
+./deps.sh tests/chaos/deps.txt || echo "not everything could be installed: the tests that need it fail and say so"
+
 wanted() { [ -z "${ONLY:-}" ] || [ "$ONLY" = "$1" ]; }
 
 limit=$([ -n "${QUICK:-}" ] && echo 180 || echo 1500)

@@ -165,7 +165,21 @@ class Load:
 # ---- the base line ----
 
 def descriptors(p):
-    return len(os.listdir('/proc/%d/fd' % p.process.pid))
+    """Those it holds, but for connections to its upstreams: these it keeps for the next request, as many as were once
+    wanted at the same time."""
+    mine, upstreams, own = '/proc/%d/' % p.process.pid, set(), set()
+    for url in p.options['upstream.url'].split(','):
+        port = url.rpartition(':')[2].strip('/')
+        upstreams.add(int(port) if port.isdigit() else -1)
+    with open(mine + 'net/tcp') as f:
+        for fields in map(str.split, list(f)[1:]):
+            if int(fields[2].rpartition(':')[2], 16) in upstreams:
+                own.add('socket:[%s]' % fields[9])
+    held = 0
+    for fd in os.listdir(mine + 'fd'):
+        with contextlib.suppress(FileNotFoundError):
+            held += os.readlink(mine + 'fd/' + fd) not in own
+    return held
 
 
 def flights(p):
@@ -182,8 +196,8 @@ def flights(p):
 
 
 class Base:
-    """What the program holds at rest; `back()` waits until it is there again. Connections to the upstream that are kept
-    for the next request, and the memory allocators keep, are allowed for."""
+    """What the program holds at rest; `back()` waits until it is there again. The memory that allocators keep is allowed
+    for."""
 
     def __init__(self, p):
         self.p = p
@@ -205,7 +219,7 @@ class Base:
             assert time.monotonic() < end, 'something is left: %d flights, %d connections, %s' % (f, conns, {k: s[k] for k in ('streams_open', 'connections_open')})
             time.sleep(0.05)
 
-    def back(self, fds=40, kib=48 << 10):
+    def back(self, fds=10, kib=48 << 10):
         assert self.p.process.poll() is None, 'the program ended with %s' % self.p.process.returncode
         rss, now = self.rest()
         assert now <= self.fds + fds, 'descriptors: %d at rest, %d afterwards' % (self.fds, now)
