@@ -285,6 +285,7 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
 		c->daemon = a->daemon;
 		c->to_loopback = a->to_loopback;
 		c->is_admin = a->is_admin;
+		c->is_tcp = a->peer->ss_family != AF_UNIX;
 		c->peer_local = a->peer->ss_family == AF_UNIX || is_loopback(a->peer);
 		peer_text(a->peer, c->peer);
 		s->n_conns++;
@@ -574,8 +575,10 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls, 
 	if (!r)
 		return;
 	struct conn *c = r->conn;
+	request_uncork(r);
 	request_finish(r, code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
 	conn_unwatch(c);
+	server_clock_forget(c);
 	conn_state(c, CONN_IDLE);
 	if (c->server->draining)
 		shutdown(c->fd, SHUT_RDWR);

@@ -30,7 +30,7 @@ struct conn {
 	struct request_private *request;     /* the one being read or answered; NULL between two */
 	int fd;
 	uint8_t daemon;
-	bool to_loopback, peer_local, is_admin;
+	bool to_loopback, peer_local, is_admin, is_tcp;
 	uint32_t watched;                    /* 0: not in watch_fd; else the events asked for + 1 */
 	enum conn_state state;
 	int64_t deadline;
@@ -60,6 +60,7 @@ struct request_private {
 	bool direct;                         /* MHD has sent the head and sleeps: the socket is ours */
 	bool known;                          /* the length of that body is: MHD counts and writes it */
 	bool chunked, ended, broken;
+	bool corked;
 	bool in_flush, in_tell, high;        /* high: more than OUT_LOW was queued, the owner waits for writable() */
 	struct MHD_Response *later;          /* waits for the body to be read to its end, or for MHD to ask */
 	struct reply *later_reply;           /* whose response `later` is; NULL: it is the request's own */
@@ -141,6 +142,7 @@ void request_park(struct request_private *r);
 void request_unpark(struct request_private *r);
 void request_resume(struct request_private *r);
 void request_queue_later(struct request_private *r);
+void request_uncork(struct request_private *r);
 void request_drop_later(struct request_private *r);
 void request_flush_now(struct request_private *r);
 void request_gone(struct request_private *r, enum err why);

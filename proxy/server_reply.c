@@ -4,6 +4,8 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -181,6 +183,16 @@ bool request_replied(const struct request *pub)
 
 /* ---- heads ---- */
 
+/* A packet of its own for a head costs the client a wake-up before there is anything to read: it waits for the first bytes
+ * of the body, which MHD asks for right after it, and for no longer. */
+static void cork(struct request_private *r, bool on)
+{
+	if (r->corked == on || !r->conn->is_tcp)
+		return;
+	r->corked = on;
+	setsockopt(r->conn->fd, IPPROTO_TCP, TCP_CORK, &(int){ on }, sizeof(int));
+}
+
 /* MHD holds the response until it is sent. */
 static void queue(struct request_private *r, int status, struct MHD_Response *response)
 {
@@ -188,6 +200,8 @@ static void queue(struct request_private *r, int status, struct MHD_Response *re
 	if (!r->streams)
 		conn_unwatch(r->conn);
 	conn_state(r->conn, CONN_SENDING);
+	if (r->streams && !r->known)
+		cork(r, true);
 	if (MHD_queue_response(r->mhd, (unsigned)status, response) != MHD_YES) {
 		r->broken = true;
 		shutdown(r->conn->fd, SHUT_RDWR);
@@ -203,6 +217,11 @@ void request_drop_later(struct request_private *r)
 		MHD_destroy_response(r->later);
 	r->later = NULL;
 	r->later_reply = NULL;
+}
+
+void request_uncork(struct request_private *r)
+{
+	cork(r, false);
 }
 
 void request_queue_later(struct request_private *r)
@@ -352,6 +371,7 @@ static ssize_t on_read(void *cls, uint64_t pos, char *to, size_t max)
 		return break_off(r);
 	if (r->ended && r->out.len == r->out_at)
 		return r->broken ? break_off(r) : MHD_CONTENT_READER_END_OF_STREAM;
+	cork(r, false);
 	request_suspend(r);
 	server_watch_soon(r->conn);
 	return 0;
@@ -506,7 +526,9 @@ void request_flush_now(struct request_private *r)
 	if (!r->direct || r->gone)
 		return;
 	while (r->out_at < r->out.len) {
-		ssize_t n = send(r->conn->fd, r->out.at + r->out_at, r->out.len - r->out_at, MSG_DONTWAIT | MSG_NOSIGNAL);
+		/* MHD's last chunk follows at once: it goes into the same packet */
+		ssize_t n = send(r->conn->fd, r->out.at + r->out_at, r->out.len - r->out_at,
+		                 MSG_DONTWAIT | MSG_NOSIGNAL | (r->ended ? MSG_MORE : 0));
 		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
 			conn_watch(r->conn, EPOLLOUT);
 			if (r->conn->state != CONN_SENDING)
