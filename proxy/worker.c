@@ -108,16 +108,6 @@ static void wind_up(struct worker *w)
 		uv_run(&w->loop.uv, UV_RUN_NOWAIT);
 }
 
-static void before_sleep(struct loop *l, void *arg)
-{
-	struct worker *w = arg;
-
-	(void)l;
-	server_turn(w->server);
-	if (w->link)
-		w->shared->store->ops->flush(w->link);
-}
-
 static void *run(void *arg)
 {
 	struct worker *w = arg;
@@ -129,13 +119,13 @@ static void *run(void *arg)
 }
 
 /* The end of a turn: what it asked of the clients first, for that may ask the store; then the store's commands in one write. */
-static void on_before_sleep(struct loop *l, void *arg)
+static void before_sleep(struct loop *l, void *arg)
 {
 	struct worker *w = arg;
 
 	(void)l;
 	server_turn(w->server);
-	if (w->link && w->shared->store->ops->flush)
+	if (w->link)
 		w->shared->store->ops->flush(w->link);
 }
 
@@ -160,8 +150,6 @@ struct worker *worker_new(struct shared *shared, int n, const struct config *c, 
 	w->upstream = upstream_new(&w->loop, &w->alarms, shared->hosts, &w->metrics);
 	if (shared->store)
 		w->link = shared->store->ops->attach(shared->store, &w->loop);
-	w->loop.before_sleep = on_before_sleep;
-	w->loop.before_sleep_arg = w;
 	for (size_t i = 0; i < order->n_listen; i++)
 		server_listen(w->server, order->listen_fds[i], order->listen_admin[i]);
 	w->loop.before_sleep = before_sleep;
