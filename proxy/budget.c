@@ -56,17 +56,6 @@ bool budget_take(struct budget *b, struct budget_share *share, uint64_t bytes, b
 	return taken;
 }
 
-void budget_give(struct budget *b, struct budget_share *share)
-{
-	if (!share->bytes)
-		return;
-	pthread_mutex_lock(&b->lock);
-	b->used -= share->bytes;
-	share->bytes = 0;
-	serve(b);
-	pthread_mutex_unlock(&b->lock);
-}
-
 void budget_leave(struct budget *b, struct budget_share *share)
 {
 	pthread_mutex_lock(&b->lock);

@@ -32,7 +32,6 @@ void budget_limit(struct budget *b, uint64_t limit_bytes);
 /* True: share->bytes has grown by `bytes`. False: it waits (if patient) or not; it may be served before this returns, and
  * then no longer waits, has its bytes, and the mail is on its way. More than the limit is never given. */
 bool budget_take(struct budget *b, struct budget_share *share, uint64_t bytes, bool patient);
-void budget_give(struct budget *b, struct budget_share *share);      /* all of it */
 void budget_leave(struct budget *b, struct budget_share *share);     /* the line; and all of it back */
 
 #endif

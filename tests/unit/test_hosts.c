@@ -253,7 +253,7 @@ static void shares_are_whole_and_in_order(void **state)
 	assert_int_equal(b.used, 70);
 	assert_true(budget_take(&b, &s[0], 30, false));
 	assert_false(budget_take(&b, &s[3], 100, true));
-	budget_give(&b, &s[0]);
+	budget_leave(&b, &s[0]);
 	assert_true(s[3].waits);
 	budget_leave(&b, &s[2]);
 	assert_int_equal(s[3].bytes, 100);
