@@ -1,4 +1,8 @@
-/* hosts.c - see hosts.h. One lock: what is under it is a handful of words, touched once or twice a request. */
+/* hosts.c - see hosts.h. One lock: what is under it is a handful of words, touched once or twice a request.
+ *
+ * Who waits stands in one of a few lines, by the set of hosts it may use, and has a number. A place that is given back
+ * goes to the least number among the lines' first ones that may have it: lines of which nobody may are not looked into,
+ * and who waits behind others is not looked at, however many there are. */
 #include "proxy/hosts.h"
 
 #include <assert.h>
@@ -18,11 +22,19 @@ struct host {
 	size_t n_models;
 };
 
+enum { LINE_BITS = 5, LINES = 1 << LINE_BITS };
+
+struct host_line {
+	struct host_ticket *first, **last;
+	host_set all;                        /* who waits in it may use no others; sets of one place in the table share it */
+};
+
 struct hosts {
 	pthread_mutex_t lock;
 	struct host host[HOSTS_MAX];
 	size_t n;
-	struct host_ticket *first, **last;   /* the line */
+	struct host_line line[LINES];
+	uint64_t turns;                      /* the number of the next to wait */
 	struct models_waiter *waiters;
 	bool learnt;                         /* some host has told its models once */
 	unsigned doubts, doubts_begun;       /* counted, and how many a check under way has seen */
@@ -41,7 +53,8 @@ struct hosts *hosts_new(const char *const *urls, size_t n)
 		abort();
 	pthread_mutex_init(&h->lock, NULL);
 	h->n = n < HOSTS_MAX ? n : HOSTS_MAX;
-	h->last = &h->first;
+	for (size_t i = 0; i < LINES; i++)
+		h->line[i].last = &h->line[i].first;
 	h->doubts = 1;                       /* nothing is known until the first check has ended */
 	for (size_t i = 0; i < h->n; i++) {
 		h->host[i].url = strdup(urls[i]);
@@ -111,48 +124,84 @@ static int pick(const struct hosts *h, const struct host_ticket *t, int64_t limi
 	return best;
 }
 
+static void line_add(struct hosts *h, struct host_ticket *t)
+{
+	struct host_line *l = &h->line[t->may * UINT32_C(0x9e3779b1) >> (32 - LINE_BITS)];
+
+	t->waits = true;
+	t->turn = h->turns++;
+	t->line = l;
+	t->next = NULL;
+	t->at = l->last;
+	*l->last = t;
+	l->last = &t->next;
+	l->all |= t->may;
+}
+
+static void line_remove(struct host_ticket *t)
+{
+	struct host_line *l = t->line;
+
+	*t->at = t->next;
+	if (t->next)
+		t->next->at = t->at;
+	else
+		l->last = t->at;
+	if (!l->first)
+		l->all = 0;
+	t->waits = false;
+}
+
 bool hosts_take(struct hosts *h, struct host_ticket *t, int64_t limit)
 {
 	pthread_mutex_lock(&h->lock);
 	t->host = pick(h, t, limit);
-	if (t->host >= 0) {
+	if (t->host >= 0)
 		h->host[t->host].in_flight++;
-	} else {
-		t->waits = true;
-		t->next = NULL;
-		*h->last = t;
-		h->last = &t->next;
-	}
+	else
+		line_add(h, t);
 	bool taken = t->host >= 0;
 	pthread_mutex_unlock(&h->lock);
 	return taken;
 }
 
-static void line_remove(struct hosts *h, struct host_ticket **at)
+static host_set with_room(const struct hosts *h, int64_t limit)
 {
-	struct host_ticket *t = *at;
+	host_set room = 0;
 
-	*at = t->next;
-	if (h->last == &t->next)
-		h->last = at;
-	t->waits = false;
+	for (size_t i = 0; i < h->n; i++)
+		if (!limit || h->host[i].in_flight < limit)
+			room |= (host_set)1 << i;
+	return room;
+}
+
+/* Who has waited longest of those that may use one of these; NULL: nobody. */
+static struct host_ticket *next_for(const struct hosts *h, host_set these)
+{
+	struct host_ticket *best = NULL;
+
+	for (size_t i = 0; i < LINES; i++) {
+		struct host_ticket *t = h->line[i].all & these ? h->line[i].first : NULL;
+		while (t && !(t->may & these))
+			t = t->next;
+		if (t && (!best || t->turn < best->turn))
+			best = t;
+	}
+	return best;
 }
 
 void hosts_give(struct hosts *h, struct host_ticket *t, int64_t limit)
 {
+	struct host_ticket *next;
+
 	pthread_mutex_lock(&h->lock);
 	assert(t->host >= 0 && h->host[t->host].in_flight > 0);
 	h->host[t->host].in_flight--;
 	t->host = -1;
-	for (struct host_ticket **at = &h->first; *at; ) {
-		struct host_ticket *next = *at;
+	while ((next = next_for(h, with_room(h, limit)))) {      /* several, when the limit has been raised */
 		next->host = pick(h, next, limit);
-		if (next->host < 0) {
-			at = &next->next;
-			continue;
-		}
 		h->host[next->host].in_flight++;
-		line_remove(h, at);
+		line_remove(next);
 		loop_post(next->loop, &next->mail);
 	}
 	pthread_mutex_unlock(&h->lock);
@@ -161,11 +210,8 @@ void hosts_give(struct hosts *h, struct host_ticket *t, int64_t limit)
 void hosts_leave(struct hosts *h, struct host_ticket *t)
 {
 	pthread_mutex_lock(&h->lock);
-	for (struct host_ticket **at = &h->first; t->waits && *at; at = &(*at)->next)
-		if (*at == t) {
-			line_remove(h, at);
-			break;
-		}
+	if (t->waits)
+		line_remove(t);
 	pthread_mutex_unlock(&h->lock);
 }
 

@@ -28,8 +28,10 @@ struct host_ticket {
 	host_set may;                /* which hosts */
 	host_set tried;              /* these only if nothing else is left */
 	int host;                    /* taken; -1: none yet */
-	struct host_ticket *next;
 	bool waits;
+	uint64_t turn;               /* the rest is the line's own: its number in it */
+	struct host_line *line;
+	struct host_ticket *next, **at;
 };
 /* True: ticket->host is set. False: the mail will come. limit 0: none. */
 bool hosts_take(struct hosts *h, struct host_ticket *t, int64_t limit);

@@ -8,11 +8,20 @@
 
 #include <cmocka.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "proxy/budget.c"
 #include "proxy/hosts.c"
 #include "proxy/route.c"
 #include "proxy/seen.c"
+
+static int dropped;                              /* replies that seen.c has let go */
+void reply_drop(struct reply *reply)
+{
+	dropped += reply != NULL;
+}
 
 static const char *const urls[] = { "http://a/", "http://b//", "http://c" };
 static struct loop loop;
@@ -55,6 +64,15 @@ static int64_t busy(const struct hosts *h)
 	for (size_t i = 0; i < h->n; i++)
 		n += h->host[i].in_flight;
 	return n;
+}
+
+static void nobody_waits(const struct hosts *h)
+{
+	for (size_t i = 0; i < LINES; i++) {
+		assert_null(h->line[i].first);
+		assert_ptr_equal(h->line[i].last, &h->line[i].first);
+		assert_int_equal(h->line[i].all, 0);
+	}
 }
 
 static void the_least_busy_of_those_that_are_up(void **state)
@@ -117,10 +135,110 @@ static void places_go_to_who_waits_longest(void **state)
 	assert_int_equal(last.host, 0);
 	hosts_give(h, &last, 1);
 	assert_int_equal(busy(h), 0);
-	assert_null(h->first);
-	assert_ptr_equal(h->last, &h->first);
+	nobody_waits(h);
 	turn();
 	assert_int_equal(told, 3);
+	hosts_free(h);
+}
+
+/* Of different lines too, each by its number; who may not have the place is passed over. */
+static void lines_of_different_hosts_are_one_line(void **state)
+{
+	enum { N = 200 };
+	struct hosts *h = hosts_new(urls, 3);
+	struct host_ticket holds[3], *t = calloc(N, sizeof *t);
+	unsigned seed = 1;
+
+	(void)state;
+	assert_non_null(t);
+	told = 0;
+	for (int i = 0; i < 3; i++) {
+		holds[i] = ticket((host_set)1 << i);
+		assert_true(hosts_take(h, &holds[i], 1));
+	}
+	for (int i = 0; i < N; i++) {
+		t[i] = ticket(1 + (host_set)rand_r(&seed) % 7);
+		assert_false(hosts_take(h, &t[i], 1));
+	}
+	for (int i = 0; i < N; i += 5)
+		hosts_leave(h, &t[i]);
+	for (int left = N - N / 5; left > 0; left--) {
+		struct host_ticket *holder = &holds[rand_r(&seed) % 3];
+		int host = holder->host, first = -1;
+		for (int i = 0; i < N && first < 0; i++)
+			if (t[i].waits && t[i].may >> host & 1)
+				first = i;
+		if (first < 0) {                         /* nobody left who may: on with the others */
+			for (int i = 0; i < 3 && first < 0; i++)
+				for (int k = 0; k < N && first < 0; k++)
+					if (t[k].waits && t[k].may >> holds[i].host & 1) {
+						first = k;
+						holder = &holds[i];
+					}
+			host = holder->host;
+		}
+		assert_true(first >= 0);
+		hosts_give(h, holder, 1);
+		assert_int_equal(t[first].host, host);
+		assert_false(t[first].waits);
+		*holder = ticket((host_set)1 << host);
+		holder->host = host;                     /* its place is now the ticket's; it is given back in its name */
+		t[first].host = -1;
+	}
+	for (int i = 0; i < 3; i++)
+		hosts_give(h, &holds[i], 1);
+	assert_int_equal(busy(h), 0);
+	nobody_waits(h);
+	turn();
+	assert_int_equal(told, N - N / 5);
+	free(t);
+	hosts_free(h);
+}
+
+/* However many wait: those behind the first ones are on pages that cannot be read while places come and go. */
+static void who_is_far_behind_is_not_looked_at(void **state)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), n = 16 * page / sizeof(struct host_ticket);
+	struct hosts *h = hosts_new(urls, 2);
+	char *far = mmap(NULL, 16 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct host_ticket a = ticket(1), b = ticket(2), near[4], other, *behind = (struct host_ticket *)(void *)far;
+
+	(void)state;
+	assert_ptr_not_equal(far, MAP_FAILED);
+	told = 0;
+	assert_true(hosts_take(h, &a, 1));
+	assert_true(hosts_take(h, &b, 1));
+	for (int i = 0; i < 4; i++) {
+		near[i] = ticket(1);
+		assert_false(hosts_take(h, &near[i], 1));
+	}
+	for (size_t i = 0; i < n; i++) {
+		behind[i] = ticket(1);
+		assert_false(hosts_take(h, &behind[i], 1));
+	}
+	other = ticket(2);
+	assert_false(hosts_take(h, &other, 1));
+	assert_int_equal(mprotect(far, 16 * page, PROT_NONE), 0);
+	hosts_give(h, &b, 1);                            /* the last in line is the first who may have it */
+	assert_int_equal(other.host, 1);
+	hosts_give(h, &other, 1);                        /* nobody may */
+	hosts_give(h, &a, 1);
+	assert_int_equal(near[0].host, 0);
+	hosts_leave(h, &near[1]);
+	hosts_give(h, &near[0], 1);
+	assert_int_equal(mprotect(far, 16 * page, PROT_READ | PROT_WRITE), 0);
+	assert_int_equal(near[2].host, 0);
+	hosts_give(h, &near[2], 1);
+	hosts_give(h, &near[3], 1);
+	for (size_t i = 0; i < n; i++) {
+		assert_int_equal(behind[i].host, 0);
+		hosts_give(h, &behind[i], 1);
+	}
+	nobody_waits(h);
+	assert_int_equal(busy(h), 0);
+	turn();
+	assert_int_equal(told, n + 4);
+	munmap(far, 16 * page);
 	hosts_free(h);
 }
 
@@ -171,8 +289,8 @@ static void models_are_known_by_their_digests(void **state)
 static void lists_that_are_none(void **state)
 {
 	static const char *const lists[] = {
-		"", "null", "[]", "{}", "{\"models\":5}", "{\"models\":{}}", "{\"models\":[5,null,{},{\"name\":5},{\"name\":\"a\"},{\"digest\":\"1\"},"
-		"{\"name\":\"\",\"digest\":\"1\"},{\"name\":\"a\",\"digest\":\"0123456789012345678901234567890123456789012345678901234567890123456789012345\"}]}",
+		"", "null", "[]", "{}", "{\"models\":5}", "{\"models\":{}}", ("{\"models\":[5,null,{},{\"name\":5},{\"name\":\"a\"},{\"digest\":\"1\"},"
+		"{\"name\":\"\",\"digest\":\"1\"},{\"name\":\"a\",\"digest\":\"0123456789012345678901234567890123456789012345678901234567890123456789012345\"}]}"),
 	};
 	char digest[DIGEST_MAX];
 	host_set have;
@@ -322,6 +440,36 @@ static void seen_requests_are_known_while_nothing_has_changed(void **state)
 	seen_free(s);
 }
 
+static void kept_replies_are_let_go_once(void **state)
+{
+	struct seen *s = seen_new();
+	struct seen_line line = { .raw = { 1 }, .generation = 4, .config = urls, .model_len = 1, .model = "m" };
+	struct seen_reply small = { .reply = (struct reply *)&line, .bytes = 1000 }, large = small;
+
+	(void)state;
+	dropped = 0;
+	large.bytes = SEEN_REPLIES_BYTES;
+	for (uint8_t i = 1; i < 4; i++) {
+		line.raw[0] = i;
+		seen_add(s, &line);
+		seen_keep(s, seen_find(s, line.raw, 4, urls), &small);
+	}
+	assert_int_equal(dropped, 0);
+	assert_int_equal(s->bytes, 3000);
+	seen_keep(s, seen_find(s, line.raw, 4, urls), &small);
+	assert_int_equal(dropped, 1);                    /* the one it takes the place of */
+	seen_add(s, &line);
+	assert_int_equal(dropped, 2);
+	seen_keep(s, seen_find(s, line.raw, 4, urls), &large);
+	assert_int_equal(dropped, 4);                    /* beyond what is kept in all: the others go */
+	assert_int_equal(s->bytes, SEEN_REPLIES_BYTES);
+	seen_clear(s);
+	assert_int_equal(dropped, 5);
+	assert_int_equal(s->bytes, 0);
+	seen_free(s);
+	assert_int_equal(dropped, 5);
+}
+
 static void routes_are_exact(void **state)
 {
 	static const struct { const char *method, *path; int family; bool changes; } cases[] = {
@@ -357,7 +505,7 @@ static void threads_take_and_leave(void **state)
 		pthread_join(hand[i].thread, NULL);
 	turn();
 	assert_int_equal(busy(h), 0);
-	assert_null(h->first);
+	nobody_waits(h);
 	assert_int_equal(b.used, 0);
 	assert_null(b.first);
 	for (int i = 0; i < THREADS; i++)
@@ -370,9 +518,11 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_least_busy_of_those_that_are_up), cmocka_unit_test(places_go_to_who_waits_longest),
+		cmocka_unit_test(lines_of_different_hosts_are_one_line), cmocka_unit_test(who_is_far_behind_is_not_looked_at),
 		cmocka_unit_test(models_are_known_by_their_digests), cmocka_unit_test(lists_that_are_none),
 		cmocka_unit_test(doubt_holds_until_a_check_begun_after_it_has_ended), cmocka_unit_test(shares_are_whole_and_in_order),
-		cmocka_unit_test(seen_requests_are_known_while_nothing_has_changed), cmocka_unit_test(routes_are_exact),
+		cmocka_unit_test(seen_requests_are_known_while_nothing_has_changed), cmocka_unit_test(kept_replies_are_let_go_once),
+		cmocka_unit_test(routes_are_exact),
 		cmocka_unit_test(threads_take_and_leave),
 	};
 	return cmocka_run_group_tests(tests, open_loop, close_loop);
