@@ -78,8 +78,9 @@ static bool steers(uint32_t code)
 	       code == 0x200f || (code >= 0x202a && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069) || code == 0xfeff;
 }
 
-/* Appends at most `most` bytes of s and no more than fit, whole characters, escaped as the format asks. */
-static void put_escaped(struct log_entry *e, struct slice s, size_t most)
+/* Appends at most `most` bytes of s and no more than fit, whole characters, escaped as the format asks. Where no quotes
+ * stand around it, one inside means nothing and stays readable. */
+static void put_escaped(struct log_entry *e, struct slice s, size_t most, bool quoted)
 {
 	size_t all = s.len;
 	char escape[16];
@@ -109,7 +110,7 @@ static void put_escaped(struct log_entry *e, struct slice s, size_t most)
 			put_text(e, "\\t");
 		} else if (code == '\r') {
 			put_text(e, "\\r");
-		} else if (code == '"' || code == '\\') {
+		} else if ((code == '"' && quoted) || code == '\\') {
 			put(e, (char[]){ '\\', (char)code }, 2);
 		} else if (steers(code)) {
 			snprintf(escape, sizeof escape, "\\u%04x", (unsigned)code);
@@ -194,7 +195,7 @@ void log_text(struct log_entry *e, const char *key, struct slice value)
 	size_t before = open_field(e, key);
 	if (quoted)
 		put_text(e, "\"");
-	put_escaped(e, value, LOG_VALUE_MAX);
+	put_escaped(e, value, LOG_VALUE_MAX, quoted);
 	if (quoted)
 		put_text(e, "\"");
 	close_field(e, before);
@@ -259,7 +260,7 @@ void log_write(enum log_level level, const char *component, const char *format, 
 	struct slice text = slice_of(message, (size_t)len < sizeof message ? (size_t)len : sizeof message - 1);
 	size_t before = e.json ? open_field(&e, "message") : e.len;
 	put_text(&e, e.json ? "\"" : " ");
-	put_escaped(&e, text, sizeof message);
+	put_escaped(&e, text, sizeof message, e.json);
 	if (e.json)
 		put_text(&e, "\"");
 	close_field(&e, before);

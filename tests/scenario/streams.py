@@ -274,9 +274,11 @@ def state_on_sigusr1(s):
     before = len(p.said())
     p.process.send_signal(signal.SIGUSR1)
     end = time.monotonic() + LATE
-    while len(p.said()) == before:
+    while ' flights ' not in p.said()[before:]:
         assert time.monotonic() < end, 'SIGUSR1 wrote nothing'
         time.sleep(0.02)
+    said = p.said()[before:]
+    assert re.search(r'info  state: ollacache_\w+\{\w+="', said) and '\\' not in said, said
     assert p.generate('still here').whole
 
 

@@ -74,6 +74,8 @@ static void free_text_has_level_and_component(void **state)
 	(void)state;
 	log_line(LOG_WARN, "upstream", "%s is down for %d s", "http://a", 3);
 	assert_string_equal(line_text(), "warn  upstream: http://a is down for 3 s");
+	log_line(LOG_INFO, "state", "%s", "total{kind=\"a\"} 5 \\ \n");     /* quotes end nothing here: they stay readable */
+	assert_string_equal(line_text(), "info  state: total{kind=\"a\"} 5 \\\\ \\n");
 	log_setup(LOG_INFO, true);
 	log_line(LOG_ERROR, "store", "cannot \"write\"");
 	json_t *o = line_json();
