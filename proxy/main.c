@@ -279,8 +279,8 @@ static int serve(void)
 		return fail("no thread for the dictionaries");
 	start_workers(&listening, n);
 	for (size_t i = 0; i < listening.n; i++)
-		log_line(LOG_INFO, "main", "ollacache %s listens on %s%s, %d workers", OLLACACHE_VERSION, listening.text[i],
-		         listening.admin[i] ? " (admin)" : "", n);
+		log_line(LOG_INFO, "main", "ollacache %s listens on %s%s, %d worker%s", OLLACACHE_VERSION, listening.text[i],
+		         listening.admin[i] ? " (admin)" : "", n, n == 1 ? "" : "s");
 	notify("READY=1");
 	watch_signals(&set);
 	pthread_join(dictionaries, NULL);
