@@ -33,6 +33,7 @@ struct flight {
 	uint64_t base;                       /* how much was cut off the front of the pieces */
 	size_t limit;
 	bool over;                           /* past its limit */
+	bool held;                           /* its leader was told to wait: is to hear of every change */
 	struct flight_head head;
 	struct flight_leader leader;
 	struct flight_reader *readers;
@@ -93,6 +94,13 @@ static struct flight *flight_new(struct flights *fs, size_t limit)
 	return f;
 }
 
+/* A leader that waits looks again. With the flight's lock held. */
+static void tell_room(struct flight *f)
+{
+	if (f->held && f->leader.room)
+		f->leader.room(f->leader.arg);
+}
+
 static void reader_link(struct flight *f, struct flight_reader *r)
 {
 	r->next = f->readers;
@@ -100,6 +108,7 @@ static void reader_link(struct flight *f, struct flight_reader *r)
 	if (r->next)
 		r->next->prev = &r->next;
 	f->readers = r;
+	tell_room(f);
 }
 
 /* With the table's lock held. */
@@ -225,6 +234,20 @@ static void trim_inside(struct flight *f)
 		f->answer.last -= least;
 }
 
+/* How far the reader that is furthest is behind: an answer nobody takes is not to be fetched. With the flight's lock held. */
+static size_t nearest(const struct flight *f)
+{
+	uint64_t end = f->base + f->answer.pieces.len, most = 0;
+
+	for (const struct flight_reader *r = f->readers; r; r = r->next) {
+		if (r->raw || r->whole)
+			return 0;            /* takes all that comes */
+		uint64_t at = r->at + (r->in ? PIECE_HEAD + r->in : 0);
+		most = at > most ? at : most;
+	}
+	return f->readers ? (size_t)(end - most) : 0;
+}
+
 static void wake_all(struct flight *f)
 {
 	for (struct flight_reader *r = f->readers; r; r = r->next)
@@ -251,8 +274,8 @@ void flight_drop(struct flight *f, struct flight_reader *r)
 			unlist(f);
 			if (f->leader.alone)
 				f->leader.alone(f->leader.arg);
-		} else if (f->over && f->leader.room) {
-			f->leader.room(f->leader.arg);
+		} else {
+			tell_room(f);
 		}
 	}
 	last = --f->refs == 0;
@@ -303,7 +326,7 @@ size_t flight_shut(struct flight *f)
 {
 	/* one that is whole by now is read as it is: its last line is bounded, and cutting would leave some without it */
 	bool passed = !f->over && !f->answer.whole && f->answer.pieces.len > f->limit;
-	size_t behind = 0;
+	size_t behind;
 
 	if (passed)
 		f->over = true;
@@ -311,7 +334,10 @@ size_t flight_shut(struct flight *f)
 		trim(f);
 		trim_inside(f);              /* after it: what it looks into must be the first piece */
 		behind = f->answer.pieces.len;
+	} else {
+		behind = f->answer.whole ? 0 : nearest(f);
 	}
+	f->held = behind > FLIGHT_WINDOW;
 	wake_all(f);
 	pthread_mutex_unlock(&f->lock);
 	if (passed)
@@ -419,8 +445,8 @@ enum flight_news flight_read(struct flight *f, struct flight_reader *r, struct b
 		}
 		if (any)
 			news = FLIGHT_MORE;
-		if (any && f->over && f->leader.room)
-			f->leader.room(f->leader.arg);
+		if (any)
+			tell_room(f);
 	} else if (r->whole && f->over) {
 		news = FLIGHT_OVER;
 	}

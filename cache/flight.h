@@ -10,9 +10,11 @@
  * Threads    join, read and drop: any. open, shut and finish: the leader's only.
  * Callbacks  wake() comes from any thread, under the flight's lock, after a flight_read() that said WAIT, and may
  *            only post to the reader's loop; never after flight_drop() has returned. alone() likewise, to the leader,
- *            when the last reader has dropped; room() when a reader has made room in a flight past its limit.
+ *            when the last reader has dropped; room() when flight_shut() has said more than FLIGHT_WINDOW and readers
+ *            have read since, or are others.
  * Limits     `limit` bytes of pieces are kept whole. A flight past it is unlisted and never stored; it keeps only
- *            what its slowest reader has not read, and says when that is more than FLIGHT_WINDOW. */
+ *            what its slowest reader has not read. The leader is to wait while that is more than FLIGHT_WINDOW; while
+ *            all is kept, only if even the fastest reader is that far behind. */
 #ifndef CACHE_FLIGHT_H
 #define CACHE_FLIGHT_H
 
@@ -20,7 +22,7 @@
 
 #include "proxy/base/ask.h"
 
-enum { FLIGHT_WINDOW = 32 << 10, FLIGHT_READ_MAX = 16 << 10, FLIGHT_TYPE_MAX = 96, FLIGHT_NOTE_MAX = 64 };
+enum { FLIGHT_WINDOW = 16 << 10, FLIGHT_READ_MAX = 16 << 10, FLIGHT_TYPE_MAX = 96, FLIGHT_NOTE_MAX = 64 };
 
 struct flights;
 struct flight;
@@ -77,7 +79,8 @@ struct flight_head flight_get_head(struct flight *f);
 
 /* Between open and shut the leader may add to the answer; shut wakes the readers. */
 struct answer *flight_open(struct flight *f);
-/* Bytes the slowest reader is behind in a flight past its limit; 0 in any other. */
+/* Bytes the reader is behind for whom the leader may have to wait: the slowest in a flight past its limit, the fastest in
+ * any other (0 if somebody wants it whole). */
 size_t flight_shut(struct flight *f);
 
 /* Nothing more will come. e is ERR_OK only for a whole answer. Later joins of a failed flight start a new one. */

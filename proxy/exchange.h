@@ -9,7 +9,7 @@
  * Ownership  counted: the request holds it, and so does whatever will call it back. The last hold buries it.
  * Threads    its worker's. Flights wake it by mail.
  * Limits     body: server.max_body and the shared budget; its arena: EXCHANGE_ARENA times the body; what waits for a
- *            slow client: STREAM_WINDOW. */
+ *            slow client: STREAM_WINDOW before the head has left, then READER_WINDOW and what one flight_read() gives. */
 #ifndef PROXY_EXCHANGE_H
 #define PROXY_EXCHANGE_H
 
@@ -29,7 +29,7 @@ enum {
 	EXCHANGE_ARENA = 16,             /* times the body, and EXCHANGE_ARENA_LEAST: parsing may write it several times */
 	EXCHANGE_ARENA_LEAST = 256 << 10,
 };
-enum { STREAM_WINDOW = 48 << 10, REPLY_HEADERS = 24, STATUS_TEXT_MAX = 160, DIGEST_WAIT_MS = 1000 };
+enum { STREAM_WINDOW = 48 << 10, READER_WINDOW = 20 << 10, REPLY_HEADERS = 24, STATUS_TEXT_MAX = 160, DIGEST_WAIT_MS = 1000 };
 enum { REPLY_HEAD_COST = 2 << 10 };             /* of a kept reply's head, in libmicrohttpd's many small pieces: about that */
 
 enum step {

@@ -125,7 +125,7 @@ static bool write_lines(struct exchange *x, struct slice pieces)
 		request_end(x->request, false);
 	}
 	buf_fini(&x->lines_out);
-	return !e && request_queued(x->request) < STREAM_WINDOW;
+	return !e && request_queued(x->request) < READER_WINDOW;
 }
 
 static void pump_stream(struct exchange *x)

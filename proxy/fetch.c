@@ -1,8 +1,8 @@
 /* fetch.c - the leader's side of a flight: gets the answer, gives it to the flight, and to its own client as it came.
  *
  * While the leader's client keeps up it is sent the upstream's own lines ("raw"); a client that lags more than
- * STREAM_WINDOW becomes a reader of the flight like any other, so that it costs no more than they do. Only where the flight
- * itself keeps no more (past cache.max_entry, or not understood) does a slow client slow the upstream down.
+ * STREAM_WINDOW becomes a reader of the flight like any other, so that it costs no more than they do. The upstream waits
+ * where nobody takes what it sends, or the flight keeps no more of it (past cache.max_entry, or not understood).
  *
  * What is not a stream is kept until it has ended, then understood, stored and answered in one piece; past the limit
  * it passes through ("blind"). */
@@ -158,9 +158,10 @@ static bool raw_client(const struct exchange *x)
 	return x->request && x->reader.raw;
 }
 
+/* Before the head has left nothing can: what comes in a burst then is no sign of a slow client. */
 static bool lags(const struct exchange *x)
 {
-	return raw_client(x) && request_queued(x->request) > STREAM_WINDOW;
+	return raw_client(x) && request_queued(x->request) > (x->request->first_byte_us ? READER_WINDOW : STREAM_WINDOW);
 }
 
 static void send_raw(struct exchange *x, struct slice bytes, bool line)

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { BUF_LEAST = 128, BUF_LARGE = 64 << 10 };
+enum { BUF_LEAST = 128, BUF_DOUBLES = 32 << 10, BUF_LARGE = 64 << 10 };
 
 static char lower(char c)
 {
@@ -73,7 +73,7 @@ enum err buf_reserve(struct buf *b, size_t more)
 		return ERR_OK;
 	size_t room = b->room ? b->room : BUF_LEAST;
 	while (room < b->len + more)
-		room *= 2;
+		room += room < BUF_DOUBLES ? room : room / 4;      /* a large one leaves little unused, and is moved by the page */
 	if (room > b->limit)
 		room = b->limit;
 	char *at = realloc(b->at, room);

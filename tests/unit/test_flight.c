@@ -298,6 +298,67 @@ static void a_raw_reader_goes_on_from_what_has_come(void **state)
 	flights_free(fs);
 }
 
+/* ---- nobody reads ---- */
+
+static void what_nobody_reads_is_waited_with(void **state)
+{
+	struct flights *fs = flights_new();
+	struct flight_reader slow = { READER }, fast = { READER }, whole = { READER, .whole = true };
+	int room = 0;
+	const struct flight_leader leader = { .alone = count_call, .room = count_call, .arg = &room };
+	size_t all = 0;
+	struct buf text;
+	bool leads;
+
+	(void)state;
+	buf_init(&text, LARGE);
+	struct flight *f = flight_join(fs, key_a, LARGE, &slow, &leads);
+	flight_lead(f, &leader);
+	assert_true(add_text(f, FLIGHT_WINDOW / 2) <= FLIGHT_WINDOW);
+	assert_true(add_text(f, FLIGHT_WINDOW) > FLIGHT_WINDOW);         /* the only one does not read */
+	assert_int_equal(room, 0);
+	all += FLIGHT_WINDOW * 3 / 2;
+
+	assert_int_equal(drain(f, &slow, &text), FLIGHT_WAIT);
+	assert_true(room > 0);
+	flight_open(f);
+	assert_int_equal(flight_shut(f), 0);
+
+	/* one that keeps up is not held up by one that does not */
+	flight_join(fs, key_a, LARGE, &fast, &leads);
+	assert_false(leads);
+	for (int i = 0; i < 8; i++) {
+		all += FLIGHT_WINDOW;
+		assert_true(add_text(f, FLIGHT_WINDOW) <= FLIGHT_WINDOW + PIECE_HEAD);
+		text.len = 0;
+		assert_int_equal(drain(f, &fast, &text), FLIGHT_WAIT);
+		flight_open(f);
+		assert_int_equal(flight_shut(f), 0);
+	}
+	/* it leaves: the leader looks again, and finds the other one far behind */
+	assert_true(add_text(f, 2 * FLIGHT_WINDOW) > FLIGHT_WINDOW);
+	all += 2 * FLIGHT_WINDOW;
+	room = 0;
+	flight_drop(f, &fast);
+	assert_true(room > 0);
+	flight_open(f);
+	assert_true(flight_shut(f) > 8 * FLIGHT_WINDOW);
+
+	/* who wants all of it wants it fetched */
+	room = 0;
+	flight_join(fs, key_a, LARGE, &whole, &leads);
+	assert_true(room > 0);
+	assert_int_equal(add_text(f, 2 * FLIGHT_WINDOW), 0);
+	all += 2 * FLIGHT_WINDOW;
+	flight_finish(f, ERR_OK);
+	assert_true(flight_landed(f));                   /* and nothing of it was lost by waiting */
+	assert_int_equal(flight_answer(f)->pieces.len, PIECE_HEAD + all);
+	buf_fini(&text);
+	flight_drop(f, &whole);
+	flight_drop(f, &slow);
+	flights_free(fs);
+}
+
 /* ---- past the limit ---- */
 
 static void past_its_limit_it_keeps_a_window(void **state)
@@ -329,14 +390,14 @@ static void past_its_limit_it_keeps_a_window(void **state)
 		room = 0;
 		flight_open(f);
 		assert_true(flight_shut(f) <= FLIGHT_WINDOW);            /* all was read: the leader may go on */
-		add_text(f, FLIGHT_WINDOW / 2);
+		assert_true(add_text(f, FLIGHT_WINDOW * 3 / 2) > FLIGHT_WINDOW);
 		assert_true(flight_answer(f)->pieces.len <= 2 * FLIGHT_WINDOW);
 	}
 	add(f, PIECE_LAST, "\"done_reason\":\"stop\"");
 	flight_finish(f, ERR_OK);
 	assert_false(flight_landed(f));                  /* what is left of it is not to be stored */
 	assert_int_equal(drain(f, &slow, &text), FLIGHT_END);
-	assert_int_equal(text.len, SMALL / 2 + 2 * FLIGHT_WINDOW + 40 * (FLIGHT_WINDOW / 2));
+	assert_int_equal(text.len, SMALL / 2 + 2 * FLIGHT_WINDOW + 40 * (FLIGHT_WINDOW * 3 / 2));
 	buf_fini(&text);
 	flight_drop(f, &slow);
 	flight_drop(f, &whole);
@@ -742,6 +803,7 @@ int main(void)
 		cmocka_unit_test(a_failed_flight_is_joined_by_nobody_a_landed_one_until_unlisted),
 		cmocka_unit_test(the_last_to_leave_gives_the_answer_up),
 		cmocka_unit_test(a_raw_reader_goes_on_from_what_has_come),
+		cmocka_unit_test(what_nobody_reads_is_waited_with),
 		cmocka_unit_test(past_its_limit_it_keeps_a_window),
 		cmocka_unit_test(readers_at_different_places_each_read_all),
 		cmocka_unit_test(one_that_is_whole_by_then_is_read_whole),
