@@ -1,4 +1,4 @@
-/* server_private.h - what server.c, server_reply.c and server_clock.c share; nobody else includes it. */
+/* server_private.h - what the server's files share; nobody else includes it. */
 #ifndef PROXY_SERVER_PRIVATE_H
 #define PROXY_SERVER_PRIVATE_H
 
@@ -12,7 +12,7 @@
 #endif
 
 /* OUT_LIMIT bounds what an owner may queue by mistake; owners stop long before (their own windows). */
-enum { OUT_LIMIT = 16 << 20, OUT_LOW = 16 << 10, OUT_KEEP = 2 << 10, SERVER_LISTENERS = 32, PARK_MS = 2, SERVER_LINGER = 64, FIELDS_KEPT = 24 };
+enum { OUT_LIMIT = 16 << 20, OUT_LOW = 16 << 10, OUT_KEEP = 2 << 10, SERVER_LISTENERS = 32, PARK_MS = 10, SERVER_LINGER = 64, FIELDS_KEPT = 24 };
 
 /* What we wait for from a client; each state but BUSY has a deadline. */
 enum conn_state {
@@ -75,6 +75,11 @@ struct request_private {
 	char target[];
 };
 
+static inline struct request_private *private_of(const struct request *r)
+{
+	return (struct request_private *)(uintptr_t)r;       /* pub is the first member */
+}
+
 struct listener {
 	uv_poll_t poll;
 	struct server *server;
@@ -136,6 +141,13 @@ void conn_link(struct conn *c, enum conn_state state);
 void conn_unlink(struct conn *c);
 void conn_state(struct conn *c, enum conn_state state);
 
+/* What MHD calls: a head has begun, more of a request is there (or it asks for the reply), it is over. */
+void *request_begun(void *cls, const char *uri, struct MHD_Connection *mhd);
+enum MHD_Result request_access(void *cls, struct MHD_Connection *mhd, const char *url, const char *method, const char *version,
+                               const char *data, size_t *len, void **con_cls);
+void request_completed(void *cls, struct MHD_Connection *mhd, void **con_cls, enum MHD_RequestTerminationCode code);
+
+void server_linger(struct server *s, int fd);    /* closes it a moment later */
 void request_find_fields(struct request_private *r);
 void request_suspend(struct request_private *r);
 void request_park(struct request_private *r);
