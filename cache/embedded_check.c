@@ -7,7 +7,7 @@
  * without a gap or an overlap. What records hold is not looked at: who reads them checks them (embedded_tables.c,
  * entry.c), and an order that is wrong costs a miss.
  *
- * The format is LMDB's version 1 with the tables of embedded_tables.c: 16 bytes head a page, 8 a record; values too long
+ * The format is LMDB's version 1 as 64-bit little-endian machines write it: 16 bytes head a page, 8 a record; values too long
  * for a page lie in pages of their own; the duplicates of a key lie in a page inside its record or in a tree. Runs before
  * the store has threads; holds a bit for each page; every page costs about a microsecond when it is in memory. */
 #include <stdlib.h>
