@@ -99,8 +99,9 @@ static void on_sockets_ready(uv_poll_t *poll, int status, int events)
 			take_out(l, fd);
 		else     /* a socket an earlier event has closed is none of curl's any more, and it says so */
 			curl_multi_socket_action(l->multi, fd, flags, &running);
+		l->moved(l->arg);
+		loop_settle(l->loop);        /* what this one brought leaves before the next is looked at */
 	}
-	l->moved(l->arg);
 }
 
 void curl_loop_act(struct curl_loop *l)
@@ -150,7 +151,7 @@ void curl_loop_own(struct curl_loop *l, CURL *easy)
 
 void curl_loop_init(struct curl_loop *l, struct loop *loop, void (*moved)(void *arg), void *arg)
 {
-	*l = (struct curl_loop){ .multi = curl_multi_init(), .moved = moved, .arg = arg, .epoll_fd = epoll_create1(EPOLL_CLOEXEC) };
+	*l = (struct curl_loop){ .loop = loop, .multi = curl_multi_init(), .moved = moved, .arg = arg, .epoll_fd = epoll_create1(EPOLL_CLOEXEC) };
 	if (!l->multi || l->epoll_fd < 0 || uv_poll_init(&loop->uv, &l->poll, l->epoll_fd))
 		abort();
 	l->poll.data = l->timer.data = l->fresh.data = l;

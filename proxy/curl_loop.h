@@ -13,6 +13,7 @@
 #include "proxy/base/loop.h"
 
 struct curl_loop {
+	struct loop *loop;
 	CURLM *multi;
 	void (*moved)(void *arg);            /* something may have ended: curl_multi_info_read() is to be looked at */
 	void *arg;

@@ -44,16 +44,21 @@ static void on_turn_end(uv_check_t *c)
 	bury_all(c->data);
 }
 
-static void on_turn_begin(uv_prepare_t *p)
+void loop_settle(struct loop *l)
 {
-	struct loop *l = p->data;
-
 	if (l->local) {                    /* mail the loop's thread sent itself rang no bell */
 		l->local = false;
 		run_mail(l);
 	}
 	if (l->before_sleep)
 		l->before_sleep(l, l->before_sleep_arg);
+}
+
+static void on_turn_begin(uv_prepare_t *p)
+{
+	struct loop *l = p->data;
+
+	loop_settle(l);
 	bury_all(l);
 	if (l->local)                      /* and what was sent just now would sleep with us */
 		uv_async_send(&l->bell);

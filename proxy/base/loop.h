@@ -46,6 +46,10 @@ void loop_fini(struct loop *l);           /* after loop_run() has returned; runs
 /* Runs m->run(m) on the loop's thread, soon. Any thread. */
 void loop_post(struct loop *l, struct mail *m);
 
+/* Does now what would be done before the loop sleeps: its own mail, before_sleep(). For who goes through many events in one
+ * turn, so that the effects of the first do not wait for the last. Not from inside either. */
+void loop_settle(struct loop *l);
+
 /* Frees later: b->bury(b) runs at the end of this turn. */
 void loop_bury(struct loop *l, struct burial *b);
 
