@@ -13,6 +13,7 @@ enum { TIMEOUT_MS = 2000, ALWAYS = 1, OTHER = 2, COMES = 3, OFTEN = 5000 };
 
 static const char *libraries[] = { "libhiredis", NULL };
 static struct server server;
+static char dir[64];
 static struct words near_words, own_words;
 static char text[20000];
 
@@ -315,24 +316,87 @@ static void opens_and_connects(void **state)
 	each_start_fails_once(server.url);
 }
 
-/* By a name and a number, with a name to look up; the port is one that the server found free. */
-static void opens_by_network(void **state)
+/* The first port from here on that the server found free; it listens there. */
+static int listen_from(int port)
 {
-	char text_of[96];
+	char command[64];
 	bool has = false;
 
-	(void)state;
 	server_tell(&server, "CONFIG SET bind 127.0.0.1");
-	for (int i = 0, port; !has && i < 100; i++) {
-		port = 20000 + (int)getpid() % 20000 + i;
-		snprintf(text_of, sizeof text_of, "CONFIG SET port %d", port);
-		redisReply *r = server_ask(&server, text_of);
+	for (int i = 0; !has && i < 100; i++) {
+		snprintf(command, sizeof command, "CONFIG SET port %d", ++port);
+		redisReply *r = server_ask(&server, command);
 		has = r && r->type == REDIS_REPLY_STATUS;
 		freeReplyObject(r);
-		snprintf(text_of, sizeof text_of, "redis://localhost:%d/1", port);
 	}
 	assert_true(has);
-	each_start_fails_once(text_of);
+	return port;
+}
+
+static int my_port(void)
+{
+	return 20000 + (int)getpid() % 20000;
+}
+
+static void opens_by_network(void **state)
+{
+	char url[64];
+
+	(void)state;
+	snprintf(url, sizeof url, "redis://localhost:%d/1", listen_from(my_port()));
+	each_start_fails_once(url);
+	server_tell(&server, "CONFIG SET port 0");
+}
+
+/* 0: it could not have that port. */
+static pid_t sentinel_start(int port, int master)
+{
+	char path[128], line[512];
+	bool up = false;
+	int said[2];
+
+	snprintf(path, sizeof path, "%s/sentinel.conf", dir);
+	FILE *f = fopen(path, "w");
+	assert_non_null(f);
+	fprintf(f, "bind 127.0.0.1\nport %d\ndir %s\nsentinel monitor cache 127.0.0.1 %d 1\n", port, dir, master);
+	fclose(f);
+	assert_int_equal(pipe(said), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		dup2(said[1], 1);
+		close(said[0]);
+		alarm(0);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		execlp("redis-server", "redis-server", path, "--sentinel", (char *)NULL);
+		_exit(127);
+	}
+	close(said[1]);
+	f = fdopen(said[0], "r");
+	assert_non_null(f);
+	while (!up && fgets(line, sizeof line, f))
+		up = strstr(line, "Sentinel ID");
+	fclose(f);
+	if (!up)
+		waitpid(pid, NULL, 0);
+	return up ? pid : 0;
+}
+
+/* Two connections then, the first of which is asked for the second's address. */
+static void opens_by_sentinel(void **state)
+{
+	int master = listen_from(my_port() + 100), port = master + 100;
+	char url[96];
+	pid_t sentinel = 0;
+
+	(void)state;
+	alarm(PATIENCE);
+	for (int i = 0; !sentinel && i < 100; i++)
+		sentinel = sentinel_start(++port, master);
+	assert_true(sentinel > 0);
+	snprintf(url, sizeof url, "redis+sentinel://127.0.0.1:%d/cache", port);
+	each_start_fails_once(url);
+	kill(sentinel, SIGKILL);
+	waitpid(sentinel, NULL, 0);
 	server_tell(&server, "CONFIG SET port 0");
 }
 
@@ -368,10 +432,9 @@ int main(void)
 		CASE(numbers_once_at_a_time),
 		CASE(opens_and_connects),
 		CASE(opens_by_network),
+		CASE(opens_by_sentinel),
 		CASE(opens_with_a_login),
 	};
-	char dir[64];
-
 	log_setup((enum log_level)-1, false);          /* hundreds of lines that say what is meant to happen */
 	words_from(&near_words, 0);
 	words_from(&own_words, 50);
