@@ -295,6 +295,7 @@ def a_reply_given_again_is_the_one_that_would_be_made(s):
         text = lambda headers=None: told(ask(headers))['text']
         first = ask()
         one = told(first)['text']
+        p.wait_stat('stored_answers', f.asked())       # counted once it is committed
         with p.moved(requests=8, exact_cache_hits=8, tokens_saved=8 * (first.lines()[-1] if stream else first.json())['eval_count']):
             hits = [ask() for _ in range(8)]
         assert {told(r)['text'] for r in hits} == {one} and all(r.cache == 'exact' and r.whole for r in hits), hits
