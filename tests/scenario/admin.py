@@ -49,7 +49,7 @@ def both_stores(run):
         run(s, {})
 
     def on_redis(s):
-        run(s, {'cache.store': 'redis', 'redis.url': s.redis().url})
+        run(s, {'cache.store': 'redis', 'redis.url': s.redis().url, 'redis.timeout': '5s' if SANITIZED else '1s'})
     on_embedded.__name__, on_redis.__name__ = run.__name__ + '_embedded', run.__name__ + '_redis'
     return [on_embedded, on_redis]
 

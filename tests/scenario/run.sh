@@ -29,7 +29,9 @@ for t in *.vtc; do
 		passed=$((passed + 1))
 	else
 		echo "not ok  $t"
-		grep -E '^(----|\*\*\*\*? |#)' "$log" | tail -n 15 | cut -c1-200
+		# what did not hold comes before all that ending the processes says
+		grep -E '^----' "$log" | cut -c1-200
+		grep -E '^(\*\*\*\*? |#)' "$log" | tail -n 15 | cut -c1-200
 		failed=$((failed + 1))
 	fi
 done
