@@ -51,7 +51,8 @@ struct store_get {
 	struct buf entry;                     /* FOUND: the entry. The owner frees it */
 	uint64_t place;                       /* FOUND: where it lies, for used(); 0: there is none */
 	const struct store_query *query;      /* NULL: exact only. Must live until done */
-	struct store_proposal proposal[STORE_PROPOSALS];   /* best first; filled also when the key itself was found or not */
+	struct store_proposal *proposal;      /* with a query: room for STORE_PROPOSALS. Best first; filled also when the key itself
+	                                       * was found or not */
 	size_t n_proposals;
 	struct buf proposed;                  /* what the proposals point into. The owner frees it */
 	void (*done)(struct store_get *, enum store_news);

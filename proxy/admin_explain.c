@@ -43,6 +43,7 @@ struct explain {
 	enum guards mode;
 	double threshold;
 	struct store_get get, one;           /* the look-up; then each entry proposed */
+	struct store_proposal proposal[STORE_PROPOSALS];
 	enum store_news news;
 	bool exact, exact_old;
 	int64_t exact_age_s, exact_ttl_s;
@@ -456,6 +457,7 @@ static void look(struct explain *p)
 	buf_init(&p->get.entry, CACHE_ENTRY_BYTES(x->config));
 	buf_init(&p->get.proposed, SEMANTIC_PROPOSED_BYTES);
 	p->get.query = p->asks ? &p->query : NULL;
+	p->get.proposal = p->proposal;
 	p->get.done = on_got;
 	enum store_news news = x->worker->shared->store->ops->get(x->worker->link, &p->get);
 	if (news == STORE_LATER)

@@ -79,7 +79,8 @@ struct exchange {
 	const struct dialect *dialect;
 	enum origin origin;
 	struct arena arena;
-	struct buf body;
+	struct buf body;                     /* light: what is still wanted of the ask */
+	bool light;
 	bool shows, lists;                   /* a pass whose body, or whose reply, names virtual models */
 	int64_t upload_length;               /* of a body that passes; -1: chunked */
 	size_t body_bytes;                   /* read so far, also of bodies that are not kept */
@@ -159,6 +160,9 @@ bool exchange_short_way(struct exchange *x);
 void exchange_parse(struct exchange *x);
 void exchange_start_lookup(struct exchange *x);
 void exchange_leave_flight(struct exchange *x);
+
+/* Its request went upstream for good: gives back what was only needed for that, and its share of the budget. */
+void exchange_lighten(struct exchange *x);
 
 /* Goes on with a parsed ask at a step (called by the modules that park). */
 void exchange_lookup(struct exchange *x);

@@ -546,6 +546,7 @@ static void step_seek(struct exchange *x)
 	buf_fini(&x->get.proposed);
 	buf_init(&x->get.proposed, SEMANTIC_PROPOSED_BYTES);
 	x->get.query = semantic_query(x->near);
+	x->get.proposal = semantic_proposals(x->near);
 	x->get.done = on_got_second;
 	x->get_began_us = clock_us();
 	enum store_news news = x->worker->shared->store->ops->get(x->worker->link, &x->get);

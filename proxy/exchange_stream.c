@@ -5,6 +5,39 @@
 #include "proxy/exchange.h"
 #include "proxy/semantic.h"
 
+/* ---- what a stream goes on with ---- */
+
+/* Of what lay in the arena and the body only that is kept, in one block, which the store and the log will want. */
+void exchange_lighten(struct exchange *x)
+{
+	struct ask *a = &x->ask;
+	struct slice *const kept[] = { &a->model, &a->model_plain, &a->model_full, &a->question, &x->style.model, &x->wishes.space,
+	                               &x->wishes.tenant };
+	size_t bytes = 0;
+	struct buf b;
+
+	if (!x->config->log_prompts && a->question.len > ENTRY_QUESTION_MAX)
+		a->question.len = ENTRY_QUESTION_MAX + 1;        /* the entry cuts it, between characters */
+	for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
+		bytes += kept[i]->len;
+	buf_init(&b, bytes);
+	if (buf_reserve(&b, bytes))
+		return;                      /* it stays as large as it is */
+	for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
+		size_t at = b.len;
+		(void)!buf_put(&b, *kept[i]);    /* the room was reserved */
+		*kept[i] = kept[i]->len ? slice_of(b.at + at, kept[i]->len) : (struct slice){ 0 };
+	}
+	a->canonical = a->canonical_scope = a->forward = (struct slice){ 0 };
+	x->rq = (struct transfer_request){ 0 };
+	arena_fini(&x->arena);
+	buf_fini(&x->body);
+	x->body = b;
+	x->light = true;
+	if (!x->share_free)
+		budget_leave(&x->worker->shared->buffered, &x->share);
+}
+
 /* ---- stream: a reader and its flight ---- */
 
 void exchange_leave_flight(struct exchange *x)
@@ -107,6 +140,13 @@ static void pump_failed(struct exchange *x, enum err e)
 	request_end(x->request, passed && x->candidates == 1);
 }
 
+static void begin_stream(struct exchange *x)
+{
+	learn_origin(x);
+	request_narrow(x->request);
+	reply_begin(x, 200, reply_stream_type(x), -1);
+}
+
 /* Lines of what was read; true while the client has room. */
 static bool write_lines(struct exchange *x, struct slice pieces)
 {
@@ -142,20 +182,16 @@ static void pump_stream(struct exchange *x)
 		if (news != FLIGHT_MORE)
 			break;
 		alarm_clear(&x->worker->alarms, &x->heartbeat);
-		if (!x->head_sent) {
-			learn_origin(x);
-			reply_begin(x, 200, reply_stream_type(x), -1);
-		}
+		if (!x->head_sent)
+			begin_stream(x);
 		room = write_lines(x, buf_slice(&pieces));
 	}
 	buf_fini(&pieces);
 	if (!x->request)
 		return;
 	if (news == FLIGHT_END) {
-		if (!x->head_sent) {
-			learn_origin(x);
-			reply_begin(x, 200, reply_stream_type(x), -1);
-		}
+		if (!x->head_sent)
+			begin_stream(x);
 		saved_by(x);
 		request_end(x->request, true);
 	} else if (news == FLIGHT_FAILED) {

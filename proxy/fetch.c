@@ -397,6 +397,7 @@ static void on_head(struct transfer *t, int status)
 		return;
 	x->reader.raw = true;
 	exchange_step(x, STEP_STREAM);
+	request_narrow(x->request);
 	reply_begin(x, 200, head.content_type, -1);
 }
 
@@ -408,6 +409,8 @@ static bool on_bytes(struct transfer *t, struct slice bytes)
 		stream_bytes(x, bytes);
 	else
 		whole_bytes(x, bytes);
+	if (!x->light && x->lead_flight && transfer_sent(t))
+		exchange_lighten(x);
 	if (raw_client(x))
 		request_flush(x->request);
 	return !must_wait(x);
@@ -464,6 +467,7 @@ void fetch_start(struct exchange *x)
 		request_watch(x->request);
 	candidates_free(x);
 	*f = (struct fetch){ 0 };
+	semantic_settle(x->near);
 	buf_fini(&x->get.entry);                 /* the look-up is over: what was proposed has been judged */
 	buf_fini(&x->get.proposed);
 	if (x->candidates > 1) {

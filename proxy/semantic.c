@@ -15,9 +15,11 @@ struct semantic {
 	const struct words *words;
 	const struct store_word *stored;     /* the same, as the index takes them */
 	size_t n_stored;
+	struct store_word *settled;          /* owns `stored` once the arena is gone; NULL: the arena does */
 	struct buf packed;
 	struct store_query query;
 	bool asks;                           /* the look-up is wanted */
+	struct store_proposal *proposals;    /* in the arena, for its answer */
 	enum guards mode;
 	double threshold;
 	bool chosen;
@@ -65,6 +67,8 @@ static bool analyse(struct semantic *n, struct exchange *x, const struct lexicon
 		return false;
 	n->asks = !x->wishes.semantic_off && x->bypass == BYPASS_NO &&
 	          similar_query(n->mode, n->threshold, n->words, &n->arena, &n->query);
+	n->proposals = arena_alloc(&n->arena, STORE_PROPOSALS * sizeof *n->proposals);
+	n->asks = n->asks && n->proposals;
 	semantic_scope(x, l, n->query.scope);
 	return true;
 }
@@ -86,13 +90,43 @@ struct semantic *semantic_analyse(struct exchange *x)
 	return NULL;
 }
 
+void semantic_settle(struct semantic *n)
+{
+	size_t terms = 0;
+
+	if (!n || n->settled)
+		return;
+	for (size_t i = 0; i < n->n_stored; i++)
+		terms += n->stored[i].n_terms;
+	struct store_word *kept = malloc(n->n_stored * sizeof *kept + terms * sizeof *kept->terms + 1);
+	if (!kept)
+		return;                      /* then it stays as large as it is */
+	uint64_t *to = (uint64_t *)(kept + n->n_stored);
+	for (size_t i = 0; i < n->n_stored; i++) {
+		kept[i] = n->stored[i];
+		kept[i].terms = memcpy(to, n->stored[i].terms, kept[i].n_terms * sizeof *to);
+		to += kept[i].n_terms;
+	}
+	n->stored = n->settled = kept;
+	n->words = NULL;
+	n->query.words = NULL;
+	n->asks = false;
+	arena_fini(&n->arena);
+}
+
 void semantic_free(struct semantic *n)
 {
 	if (!n)
 		return;
 	buf_fini(&n->packed);
 	arena_fini(&n->arena);
+	free(n->settled);
 	free(n);
+}
+
+struct store_proposal *semantic_proposals(struct semantic *n)
+{
+	return n && n->asks ? n->proposals : NULL;
 }
 
 const struct store_query *semantic_query(const struct semantic *n)

@@ -17,10 +17,15 @@ void semantic_scope(const struct exchange *x, const struct lexicon *l, uint8_t s
 
 /* NULL: the tier does not apply to this ask, or its question cannot be compared. */
 struct semantic *semantic_analyse(struct exchange *x);
+/* All look-ups are done: from here on only semantic_item() is asked for, and only what it takes is kept. */
+void semantic_settle(struct semantic *n);
 void semantic_free(struct semantic *n);
 
 /* What to ask the store; NULL if the look-up is not wanted (or n is NULL), though the answer may be stored with its words. */
 const struct store_query *semantic_query(const struct semantic *n);
+
+/* Room for what the store proposes; NULL as above. */
+struct store_proposal *semantic_proposals(struct semantic *n);
 
 /* Chooses among the proposals; counts what guards forbade. False: none will do. */
 bool semantic_choose(struct semantic *n, struct exchange *x, const struct store_get *g);

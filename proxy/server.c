@@ -310,6 +310,12 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
 
 /* ---- start and end ---- */
 
+/* MHD says these of every reply over a unix socket, which has none of TCP's options. */
+static bool is_of_unix_sockets(const char *text)
+{
+	return !strncmp(text, "Setting TCP_", 12) || !strncmp(text, "Failed to push the data", 23);
+}
+
 static void on_mhd_log(void *cls, const char *format, va_list args)
 {
 	char text[512];
@@ -317,7 +323,8 @@ static void on_mhd_log(void *cls, const char *format, va_list args)
 	(void)cls;
 	vsnprintf(text, sizeof text, format, args);
 	text[strcspn(text, "\n")] = '\0';
-	log_line(LOG_DEBUG, "http", "%s", text);
+	if (!is_of_unix_sockets(text))
+		log_line(LOG_DEBUG, "http", "%s", text);
 }
 
 static void poll_start(struct server *s, uv_poll_t *poll, int fd, uv_poll_cb cb)

@@ -94,6 +94,10 @@ void request_more(struct request *r);
 /* From now on the client's leaving is to be told at once: what is done for it costs more than watching it. */
 void request_watch(struct request *r);
 
+/* Of a reply that streams little is to wait in the kernel: whom a client that does not read would hold up is to know while
+ * what waits is small. For the connection's life; not for downloads, which it slows down. */
+void request_narrow(struct request *r);
+
 /* A whole reply. body comes from malloc and is taken over. stream: sent in chunks, as a stream would be. */
 void request_reply(struct request *r, int status, const struct header *headers, size_t n, char *body, size_t len, bool stream);
 

@@ -12,7 +12,7 @@
 #endif
 
 /* OUT_LIMIT bounds what an owner may queue by mistake; owners stop long before (their own windows). */
-enum { OUT_LIMIT = 16 << 20, OUT_LOW = 16 << 10, OUT_KEEP = 2 << 10, SERVER_LISTENERS = 32, PARK_MS = 10, SERVER_LINGER = 64, FIELDS_KEPT = 24 };
+enum { OUT_LIMIT = 16 << 20, OUT_LOW = 16 << 10, SERVER_LISTENERS = 32, PARK_MS = 10, SERVER_LINGER = 64, FIELDS_KEPT = 12 };
 
 /* What we wait for from a client; each state but BUSY has a deadline. */
 enum conn_state {
@@ -30,7 +30,7 @@ struct conn {
 	struct request_private *request;     /* the one being read or answered; NULL between two */
 	int fd;
 	uint8_t daemon;
-	bool to_loopback, peer_local, is_admin, is_tcp;
+	bool to_loopback, peer_local, is_admin, is_tcp, narrow;
 	uint32_t watched;                    /* 0: not in watch_fd; else the events asked for + 1 */
 	enum conn_state state;
 	int64_t deadline;

@@ -12,7 +12,7 @@
 #include <time.h>
 
 /* a stream's body never goes through MHD's block */
-enum { READER_BLOCK = 16 << 10, STREAM_BLOCK = 64 };
+enum { READER_BLOCK = 16 << 10, STREAM_BLOCK = 64, NARROW_UNSENT = 16 << 10 };
 
 /* ---- sleeping and waking ---- */
 
@@ -84,6 +84,16 @@ void request_abort(struct request *pub)
 	conn_unwatch(r->conn);
 	shutdown(r->conn->fd, SHUT_RDWR);
 	request_resume(r);
+}
+
+void request_narrow(struct request *pub)
+{
+	struct conn *c = private_of(pub)->conn;
+
+	if (c->narrow || !c->is_tcp)
+		return;
+	c->narrow = true;
+	setsockopt(c->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &(int){ NARROW_UNSENT }, sizeof(int));
 }
 
 void request_watch(struct request *pub)
@@ -223,8 +233,7 @@ static void tell_writable(struct request_private *r)
 static void drained(struct request_private *r)
 {
 	r->out.len = r->out_at = 0;
-	if (r->out.room > OUT_KEEP)
-		buf_fini(&r->out);
+	buf_fini(&r->out);
 }
 
 /* Ends a reply in the middle. MHD closes such a connection, but lets go of it only when it next looks at it; no socket

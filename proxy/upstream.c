@@ -226,6 +226,9 @@ static size_t on_curl_header(char *line, size_t size, size_t n, void *arg)
 	if (status < 200)
 		return s.len;
 	t->head_done = true;
+	curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, NULL);     /* the request's head has left */
+	curl_slist_free_all(t->headers);
+	t->headers = NULL;
 	t->pub.status = (int)status;
 	if (status >= 500)
 		count(t, &t->u->metrics->upstream_errors);
@@ -263,6 +266,16 @@ static size_t on_curl_upload(char *to, size_t size, size_t n, void *arg)
 	t->upload_paused = got == UPLOAD_PAUSE;
 	t->upload_begun |= got != UPLOAD_PAUSE;
 	return t->upload_paused ? CURL_READFUNC_PAUSE : got;
+}
+
+bool transfer_sent(const struct transfer *pub)
+{
+	const struct private *t = private_of(pub);
+	curl_off_t sent = -1;
+
+	/* once a reply has begun nothing is tried again: not by curl on a new connection, not by fail_over() */
+	return pub->status && t->easy && !t->over && curl_easy_getinfo(t->easy, CURLINFO_SIZE_UPLOAD_T, &sent) == CURLE_OK &&
+	       sent >= (curl_off_t)t->rq.body.len;
 }
 
 static void unpause(struct private *t)

@@ -1,7 +1,8 @@
 /* upstream.h - the upstreams' side of a worker: requests out, replies in, over libcurl's multi interface.
  *
  * Ownership  upstream_start() returns a transfer that lives until on_end() has been called or upstream_cancel() has
- *            returned; what its request lends (target, headers, body) must live as long.
+ *            returned; what its request lends (target, headers, body) must live as long, or
+ *            until transfer_sent().
  * Threads    the worker's loop.
  * Callbacks  on_head once, on_bytes any number of times, on_end once and last; none before upstream_start() has
  *            returned, none after upstream_cancel(). From inside them every call here is allowed.
@@ -59,6 +60,8 @@ struct transfer *upstream_start(struct upstream *u, const struct transfer_reques
 void upstream_cancel(struct transfer *t);
 void upstream_resume(struct transfer *t);
 void upstream_upload_more(struct transfer *t);
+/* The request has left whole and its reply has begun: what the request lends is read no more. */
+bool transfer_sent(const struct transfer *t);
 
 /* A header of the reply; {NULL, 0} if it is not there. Until the transfer ends. */
 struct slice transfer_header(const struct transfer *t, const char *name);

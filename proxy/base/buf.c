@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { BUF_LEAST = 128, BUF_DOUBLES = 32 << 10, BUF_LARGE = 64 << 10 };
+enum { BUF_LEAST = 128, BUF_DOUBLES = 32 << 10, BUF_HUGE = 1 << 20, BUF_LARGE = 64 << 10 };
 
 static char lower(char c)
 {
@@ -71,9 +71,11 @@ enum err buf_reserve(struct buf *b, size_t more)
 		return ERR_TOO_LARGE;
 	if (b->len + more <= b->room)
 		return ERR_OK;
+	/* In between there may be thousands, each with what it does not use; a huge one grown in small steps leaves the heap
+	 * with holes of every size it had. */
 	size_t room = b->room ? b->room : BUF_LEAST;
 	while (room < b->len + more)
-		room += room < BUF_DOUBLES ? room : room / 4;      /* a large one leaves little unused, and is moved by the page */
+		room += room < BUF_DOUBLES || room >= BUF_HUGE ? room : room / 4;
 	if (room > b->limit)
 		room = b->limit;
 	char *at = realloc(b->at, room);

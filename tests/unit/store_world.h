@@ -155,7 +155,7 @@ static inline bool drop(struct world *w, unsigned number)
 	return done.ok;
 }
 
-struct got { struct store_get g; enum store_news news; int times; };
+struct got { struct store_get g; struct store_proposal proposal[STORE_PROPOSALS]; enum store_news news; int times; };
 
 static inline void got_done(struct store_get *g, enum store_news news)
 {
@@ -171,6 +171,7 @@ static inline void get_begin(struct world *w, struct store_link *l, struct got *
 	key_of(got->g.key, number);
 	buf_init(&got->g.entry, LIMIT);
 	got->g.query = q;
+	got->g.proposal = got->proposal;
 	got->g.done = got_done;
 	got->news = w->store->ops->get(l, &got->g);
 	if (got->news != STORE_LATER)
