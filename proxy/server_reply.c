@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <time.h>
@@ -407,6 +406,19 @@ void request_reply_made(struct request *pub, struct reply *reply)
 
 /* ---- bodies that follow ---- */
 
+/* A chunk's first line (RFC 9112, 7.1). */
+static size_t put_size(char *to, size_t n)
+{
+	size_t digits = 1;
+
+	while (digits < 2 * sizeof n && n >> 4 * digits)
+		digits++;
+	for (size_t i = 0; i < digits; i++)
+		to[i] = "0123456789abcdef"[n >> 4 * (digits - 1 - i) & 15];
+	memcpy(to + digits, "\r\n", 2);
+	return digits + 2;
+}
+
 enum err request_write(struct request *pub, struct slice bytes)
 {
 	struct request_private *r = private_of(pub);
@@ -427,7 +439,7 @@ enum err request_write(struct request *pub, struct slice bytes)
 		return e;
 	}
 	if (r->chunked)
-		e = buf_add(&r->out, size, (size_t)snprintf(size, sizeof size, "%zx\r\n", bytes.len));
+		e = buf_add(&r->out, size, put_size(size, bytes.len));
 	e = e ? e : buf_put(&r->out, bytes);
 	if (r->chunked)
 		e = e ? e : buf_add(&r->out, "\r\n", 2);

@@ -314,12 +314,15 @@ void upstream_upload_more(struct transfer *pub)
 static bool add_line(struct private *t, const char *name, const char *value)
 {
 	char small[512], *line = small;
-	/* curl takes "Name;" for a header without a value, and "Name:" for one not to be sent */
-	size_t room = strlen(name) + strlen(value) + 3;
+	size_t name_len = strlen(name), value_len = strlen(value);
 
-	if (room > sizeof small && !(line = malloc(room)))
+	if (name_len + value_len + 3 > sizeof small && !(line = malloc(name_len + value_len + 3)))
 		return false;
-	snprintf(line, room, *value ? "%s: %s" : "%s;", name, value);
+	/* curl takes "Name;" for a header without a value, and "Name:" for one not to be sent */
+	memcpy(line, name, name_len);
+	memcpy(line + name_len, value_len ? ": " : ";", value_len ? 3 : 2);
+	if (value_len)
+		memcpy(line + name_len + 2, value, value_len + 1);
 	struct curl_slist *more = curl_slist_append(t->headers, line);
 	if (line != small)
 		free(line);
