@@ -19,6 +19,7 @@
 #include "cache/near.h"
 
 enum {
+	BATCH_BYTES = 4 << 20,                /* of one transaction */
 	PENDING_BYTES = 32 << 20,             /* put and not yet committed; beyond it a put is refused */
 	PENDING_LOOKED = 2048,                /* pending entries one query scores at most */
 	PENDING_BUCKETS = 4096,
@@ -116,6 +117,7 @@ struct embedded {
 	struct op_posting *by_place[PENDING_BUCKETS];
 	struct store_link *links;
 	bool closing, complained;
+	bool gathering, hurry;                /* the writer waits for more puts; something queued cannot wait */
 	pthread_t writer;
 	_Atomic uint64_t entries, cost;       /* the totals for state() */
 	_Atomic bool broken;                  /* the last write failed */

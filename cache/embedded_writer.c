@@ -21,8 +21,8 @@
 #include "cache/entry.h"
 #include "proxy/base/log.h"
 
-enum { GATHER_NS = 5000000 };              /* how long the first put of a batch waits for others */
-enum { BATCH_BYTES = 4 << 20, STEP_MAX = 256, EVICT_ROUNDS = 4096, PAGE_ROUNDS = 4, FOLD_MS = 2000, PAGE = 4096 };
+enum { GATHER_MS = 50 };                   /* how long the first put of a batch waits for others */
+enum { STEP_MAX = 256, EVICT_ROUNDS = 4096, PAGE_ROUNDS = 4, FOLD_MS = 2000, PAGE = 4096 };
 enum { ENTRY_PAGES = 32, NOTE_PAGES = 6 };     /* pages that removing an entry, or noting its use, touches at most or so */
 enum { NOTHING = INT_MIN };                    /* no code of LMDB's */
 
@@ -419,8 +419,10 @@ static struct op *take(struct embedded *s)
 		end = &(*end)->next;
 	}
 	s->queue = *end;
-	if (!s->queue)
+	if (!s->queue) {
 		s->queue_last = &s->queue;
+		s->hurry = false;
+	}
 	*end = NULL;
 	return first;
 }
@@ -445,6 +447,18 @@ static struct timespec in_ms(int ms)
 		t.tv_nsec -= 1000000000l;
 	}
 	return t;
+}
+
+/* Until the time is over, the batch is large, or somebody waits for something else than a put. Lock held. */
+static void gather(struct embedded *s)
+{
+	struct timespec until = in_ms(GATHER_MS);
+
+	s->gathering = true;
+	while (!s->hurry && !s->closing)
+		if (pthread_cond_timedwait(&s->work, &s->lock, &until) == ETIMEDOUT)
+			break;
+	s->gathering = false;
 }
 
 static bool passed(const struct timespec *t)
@@ -479,9 +493,7 @@ void *embedded_write(void *store)
 		if (work && !full && !s->closing && s->queue->kind == OP_PUT) {
 			/* what is put is visible already: a moment later the same sync serves many. What did not fit into the
 			 * batch before has waited for it */
-			pthread_mutex_unlock(&s->lock);
-			nanosleep(&(struct timespec){ .tv_nsec = GATHER_NS }, NULL);
-			pthread_mutex_lock(&s->lock);
+			gather(s);
 		}
 		struct op *first = work ? take(s) : NULL;
 		full = first && s->queue;

@@ -290,7 +290,9 @@ static bool queue(struct embedded *s, struct op *op)
 		s->queue_last = &op->next;
 		if (op->kind != OP_WALK)
 			pending_add(s, op);
-		pthread_cond_signal(&s->work);
+		s->hurry |= op->kind != OP_PUT || s->pending_bytes > BATCH_BYTES;
+		if (!s->gathering || s->hurry)
+			pthread_cond_signal(&s->work);
 	}
 	pthread_mutex_unlock(&s->lock);
 	return room;

@@ -359,9 +359,9 @@ part_idle() {
 		stop_pid "$ours_pid"
 		# one byte of text a line: the answer kept is small, what could pile up is the rest
 		start_nginx_again
-		measure idle stalled-chat nginx "$r" stalled --count=40 --chunks=80000 --size=1 --target=127.0.0.1:$nginx_port --pid="$nginx_pid"
+		measure idle stalled-chat nginx "$r" stalled --count=40 --chunks=400000 --size=1 --target=127.0.0.1:$nginx_port --pid="$nginx_pid"
 		start_ours ours $ours_port || return 1
-		measure idle stalled-chat ours "$r" stalled --count=40 --chunks=80000 --size=1 --target=127.0.0.1:$ours_port --pid="$ours_pid"
+		measure idle stalled-chat ours "$r" stalled --count=40 --chunks=400000 --size=1 --target=127.0.0.1:$ours_port --pid="$ours_pid"
 		stop_pid "$ours_pid"
 		start_ours ours $ours_port || return 1
 		measure idle stalled-pass ours "$r" stalled --shape=pass --count=20 --chunks=300000 --size=1 --target=127.0.0.1:$ours_port --pid="$ours_pid"

@@ -281,6 +281,7 @@ def no_cache_refreshes(s):
     f, p = pair(s)
     ask = lambda **h: told(p.generate('[[fresh=1]]', {k.replace('_', '-'): v for k, v in h.items()}))['text']
     one = ask()
+    p.wait_stat('stored_answers', 1)
     assert ask() == one
     with p.moved(requests=1, bypassed_requests=1, stored_answers=1):
         two = ask(Cache_Control='no-cache')
