@@ -21,7 +21,7 @@
 #include "cache/entry.h"
 #include "proxy/base/log.h"
 
-enum { GATHER_MS = 50 };                   /* how long the first put of a batch waits for others */
+enum { GATHER_MS = 20 };                   /* how long the first put of a batch waits for others */
 enum { STEP_MAX = 256, EVICT_ROUNDS = 4096, PAGE_ROUNDS = 4, FOLD_MS = 2000, PAGE = 4096 };
 enum { ENTRY_PAGES = 32, NOTE_PAGES = 6 };     /* pages that removing an entry, or noting its use, touches at most or so */
 enum { NOTHING = INT_MIN };                    /* no code of LMDB's */

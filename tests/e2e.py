@@ -380,10 +380,11 @@ class Proxy(Server):
             self.stats()
 
     def settled(self):
-        """The counters, once two looks in a row see the same: what came before may still be on its way to the store."""
+        """The counters, once two looks in a row see the same: what came before may still be on its way to the store, where
+        puts are gathered for 20 ms."""
         now = self.stats()
         while True:
-            time.sleep(0.03)
+            time.sleep(0.08)
             last, now = now, self.stats()
             if all(now.get(k) == last.get(k) for k in COUNTED):
                 return now
