@@ -98,7 +98,8 @@ def many_large_bodies_at_once(s):
     assert sum(x['body_bytes'] == 60_000_000 for x in f.log('/api/chat')) == BODIES
     peak = p.peak_kib()
     print('        peak with %d bodies of 60 MB and max_buffered = 256 MiB: %d MiB' % (BODIES, peak // 1024))
-    assert SANITIZED or peak < 1024 * 1024, 'peak %d KiB' % peak
+    # four may be read at once, and while one is parsed it is there about four times
+    assert SANITIZED or peak < 5 * 256 * 1024, 'peak %d KiB' % peak
     alive(p)
 
 
