@@ -262,25 +262,32 @@ static uint64_t store_version(const struct worker *w)
 	return ops->version ? ops->version(w->link) : 0;
 }
 
-/* Asks the store for key; the news come to got_exact(), now or later. */
-static void get_exact(struct exchange *x, const uint8_t key[KEY_BYTES])
+/* Asks the store for x->get. STORE_LATER: the news come to done(), and the exchange is held until then. */
+static enum store_news ask_store(struct exchange *x, void (*done)(struct store_get *, enum store_news))
 {
 	struct worker *w = x->worker;
 
-	memcpy(x->get.key, key, KEY_BYTES);
-	buf_fini(&x->get.entry);
-	buf_init(&x->get.entry, CACHE_ENTRY_BYTES(x->config));
-	x->get.query = NULL;
-	x->get.done = on_got;
-	x->get_began_us = clock_us();
-	x->store_version = store_version(w);
+	x->get.done = done;
 	enum store_news news = w->shared->store->ops->get(w->link, &x->get);
 	if (news == STORE_LATER) {
 		x->getting = true;
 		exchange_hold(x);
-		return;
 	}
-	got_exact(x, news);
+	return news;
+}
+
+/* Asks the store for key; the news come to got_exact(), now or later. */
+static void get_exact(struct exchange *x, const uint8_t key[KEY_BYTES])
+{
+	memcpy(x->get.key, key, KEY_BYTES);
+	buf_fini(&x->get.entry);
+	buf_init(&x->get.entry, CACHE_ENTRY_BYTES(x->config));
+	x->get.query = NULL;
+	x->get_began_us = clock_us();
+	x->store_version = store_version(x->worker);
+	enum store_news news = ask_store(x, on_got);
+	if (news != STORE_LATER)
+		got_exact(x, news);
 }
 
 /* For log.level = debug: what the look-up is for, or why there is none. */
@@ -510,14 +517,9 @@ static void got_second(struct exchange *x, enum store_news news)
 	buf_fini(&x->get.entry);
 	memcpy(x->get.key, semantic_key(x->near), KEY_BYTES);
 	x->get.query = NULL;
-	x->get.done = on_got_near;
-	enum store_news then = x->worker->shared->store->ops->get(x->worker->link, &x->get);
-	if (then == STORE_LATER) {
-		x->getting = true;
-		exchange_hold(x);
-		return;
-	}
-	got_near(x, then);
+	enum store_news then = ask_store(x, on_got_near);
+	if (then != STORE_LATER)
+		got_near(x, then);
 }
 
 static void on_got_second(struct store_get *g, enum store_news news)
@@ -547,13 +549,8 @@ static void step_seek(struct exchange *x)
 	buf_init(&x->get.proposed, SEMANTIC_PROPOSED_BYTES);
 	x->get.query = semantic_query(x->near);
 	x->get.proposal = semantic_proposals(x->near);
-	x->get.done = on_got_second;
 	x->get_began_us = clock_us();
-	enum store_news news = x->worker->shared->store->ops->get(x->worker->link, &x->get);
-	if (news == STORE_LATER) {
-		x->getting = true;
-		exchange_hold(x);
-		return;
-	}
-	got_second(x, news);
+	enum store_news news = ask_store(x, on_got_second);
+	if (news != STORE_LATER)
+		got_second(x, news);
 }

@@ -154,7 +154,7 @@ void request_park(struct request_private *r);
 void request_unpark(struct request_private *r);
 void request_resume(struct request_private *r);
 void request_queue_later(struct request_private *r);
-void request_uncork(struct request_private *r);
+void request_cork(struct request_private *r, bool on);
 void request_drop_later(struct request_private *r);
 void request_flush_now(struct request_private *r);
 void request_gone(struct request_private *r, enum err why);

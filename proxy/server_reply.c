@@ -113,7 +113,7 @@ bool request_replied(const struct request *pub)
 
 /* A packet of its own for a head costs the client a wake-up before there is anything to read: it waits for the first bytes
  * of the body, which MHD asks for right after it, and for no longer. */
-static void cork(struct request_private *r, bool on)
+void request_cork(struct request_private *r, bool on)
 {
 	if (r->corked == on || !r->conn->is_tcp)
 		return;
@@ -129,7 +129,7 @@ static void queue(struct request_private *r, int status, struct MHD_Response *re
 		conn_unwatch(r->conn);
 	conn_state(r->conn, CONN_SENDING);
 	if (r->streams && !r->known)
-		cork(r, true);
+		request_cork(r, true);
 	if (MHD_queue_response(r->mhd, (unsigned)status, response) != MHD_YES) {
 		r->broken = true;
 		shutdown(r->conn->fd, SHUT_RDWR);
@@ -145,11 +145,6 @@ void request_drop_later(struct request_private *r)
 		MHD_destroy_response(r->later);
 	r->later = NULL;
 	r->later_reply = NULL;
-}
-
-void request_uncork(struct request_private *r)
-{
-	cork(r, false);
 }
 
 void request_queue_later(struct request_private *r)
@@ -298,7 +293,7 @@ static ssize_t on_read(void *cls, uint64_t pos, char *to, size_t max)
 		return break_off(r);
 	if (r->ended && r->out.len == r->out_at)
 		return r->broken ? break_off(r) : MHD_CONTENT_READER_END_OF_STREAM;
-	cork(r, false);
+	request_cork(r, false);
 	request_suspend(r);
 	server_watch_soon(r->conn);
 	return 0;

@@ -352,7 +352,7 @@ void request_completed(void *cls, struct MHD_Connection *mhd, void **con_cls, en
 	if (!r)
 		return;
 	struct conn *c = r->conn;
-	request_uncork(r);
+	request_cork(r, false);
 	request_finish(r, code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
 	conn_unwatch(c);
 	server_clock_forget(c);

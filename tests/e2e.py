@@ -489,8 +489,9 @@ class Stage:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
-def together(n, run):
-    """run(i) in n threads at once; their results in order. The first exception is raised."""
+def together(n, run, late=max(600, LATE * 6)):
+    """run(i) in n threads at once; their results in order. The first exception is raised; one must be back within late
+    seconds after the one before it, None: whenever it likes."""
     out, wrong = [None] * n, []
 
     def one(i):
@@ -502,7 +503,7 @@ def together(n, run):
     for t in threads:
         t.start()
     for t in threads:
-        t.join(max(600, LATE * 6))
+        t.join(late)
         assert not t.is_alive(), 'a client never got its answer'
     if wrong:
         raise wrong[0]

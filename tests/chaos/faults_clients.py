@@ -153,30 +153,13 @@ def very_many_connections(s):
                 assert ask(p.where, rnd.randrange(20), 'generate', c)[1] == 'good'
             finally:
                 c.close()
-    together_long(8, come)                           # so many at once need their memory: what counts is that it stays at that
+    together(8, come, late=None)                       # so many at once need their memory: what counts is that it stays at that
     base.rss = base.rest()[0]
     most = CONNECTIONS
-    together_long(8, come)
+    together(8, come, late=None)
     took = time.monotonic() - began
     print('        %d connections in %.1f s' % (CONNECTIONS, took))
     base.back(kib=16 << 10)
-
-
-def together_long(n, run):
-    wrong = []
-
-    def one(i):
-        try:
-            run(i)
-        except BaseException as e:
-            wrong.append(e)
-    threads = [threading.Thread(target=one, args=(i,), daemon=True) for i in range(n)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-    if wrong:
-        raise wrong[0]
 
 
 TESTS = [leaving_at_random, closing_half, a_byte_at_a_time, pipelined, split_anywhere, very_many_connections]

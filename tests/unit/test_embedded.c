@@ -23,24 +23,6 @@ static void begin(struct world *w, uint64_t bytes)
 	world_begin(w, store);
 }
 
-static int setup(void **state)
-{
-	struct world *w = calloc(1, sizeof *w);
-
-	dir_make(w->dir);
-	*state = w;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct world *w = *state;
-
-	dir_remove(w->dir);
-	free(w);
-	return 0;
-}
-
 static size_t count_of(struct world *w, MDB_dbi table)
 {
 	struct embedded *s = (struct embedded *)w->store;
@@ -420,7 +402,7 @@ static void refuses_what_does_not_fit(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-#define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define CASE(f) cmocka_unit_test_setup_teardown(f, dir_world_setup, dir_world_teardown)
 		CASE(survives_a_restart),
 		CASE(belongs_to_one_process),
 		CASE(says_why_it_cannot_open),

@@ -12,21 +12,8 @@ enum { BYTES = 8 << 20, ITEMS = 900, AIMED = 200, RANDOM = 40 };
 
 static int setup(void **state)
 {
-	struct world *w = calloc(1, sizeof *w);
-
 	log_setup((enum log_level)-1, false);          /* hundreds of lines that say what is meant to happen */
-	dir_make(w->dir);
-	*state = w;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct world *w = *state;
-
-	dir_remove(w->dir);
-	free(w);
-	return 0;
+	return dir_world_setup(state);
 }
 
 static char *file_in(struct world *w, const char *name)
@@ -246,7 +233,7 @@ static void no_time_is_no_verdict(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-#define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define CASE(f) cmocka_unit_test_setup_teardown(f, setup, dir_world_teardown)
 		CASE(a_sound_file_is_kept),
 		CASE(nothing_that_is_wrong_in_it_ends_the_process),
 		CASE(only_a_file_that_was_touched_is_looked_through),

@@ -11,22 +11,9 @@ static const char *libraries[] = { "liblmdb", NULL };
 
 static int setup(void **state)
 {
-	struct world *w = calloc(1, sizeof *w);
-
 	assert_true(torture_of(libraries) >= 2);
 	log_setup((enum log_level)-1, false);          /* hundreds of lines that say what is meant to happen */
-	dir_make(w->dir);
-	*state = w;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct world *w = *state;
-
-	dir_remove(w->dir);
-	free(w);
-	return 0;
+	return dir_world_setup(state);
 }
 
 static void begin(struct world *w)
@@ -47,17 +34,6 @@ static bool was_moved_aside(struct world *w)
 	return access(bad, F_OK) == 0;
 }
 
-/* What came of something that was asked for while memory was short. */
-struct outcome { int times; bool ok; };
-
-static void told(void *arg, bool ok)
-{
-	struct outcome *o = arg;
-
-	o->times++;
-	o->ok = ok;
-}
-
 /* ---- what a link does ---- */
 
 static char text[100000];
@@ -65,37 +41,27 @@ static struct words near_words, own_words;
 
 static void put_short(struct world *w, bool *ok)
 {
-	struct outcome o = { 0 };
 	struct store_item item = item_of(COMES, slice_of(text, 300), in_an_hour(), NULL, 0, SLICE(""));
 
-	w->store->ops->put(w->link, &item, told, &o);
-	while (!o.times)
-		turn(w);
-	assert_int_equal(o.times, 1);
-	*ok = o.ok;
+	*ok = put_somehow(w, &item);
 }
 
 static void put_long_with_words(struct world *w, bool *ok)
 {
-	struct outcome o = { 0 };
 	struct store_item item = item_of(COMES, slice_of(text, sizeof text), in_an_hour(), &own_words, 0, SLICE("what?"));
 
-	w->store->ops->put(w->link, &item, told, &o);
-	while (!o.times)
-		turn(w);
-	assert_int_equal(o.times, 1);
-	*ok = o.ok;
+	*ok = put_somehow(w, &item);
 }
 
 static void put_and_drop(struct world *w, bool *ok)
 {
-	struct outcome o[2] = { { 0 } };
+	struct waited o[2] = { { 0 } };
 	uint8_t key[KEY_BYTES];
 	struct store_item item = item_of(COMES, slice_of(text, 3000), in_an_hour(), &own_words, 0, SLICE("what?"));
 
 	key_of(key, COMES);
-	w->store->ops->put(w->link, &item, told, &o[0]);
-	w->store->ops->drop(w->link, key, told, &o[1]);
+	w->store->ops->put(w->link, &item, waited_done, &o[0]);
+	w->store->ops->drop(w->link, key, waited_done, &o[1]);
 	while (!o[0].times || !o[1].times)
 		turn(w);
 	*ok = o[0].ok && o[1].ok;
@@ -106,10 +72,10 @@ static void get_with_words(struct world *w, bool *ok)
 {
 	struct store_query q = query_of(&near_words, 0, 70);
 	struct store_item item = item_of(COMES, slice_of(text, 3000), in_an_hour(), &near_words, 0, SLICE("near"));
-	struct outcome o = { 0 };
+	struct waited o = { 0 };
 	struct got got, pending;
 
-	w->store->ops->put(w->other, &item, told, &o);
+	w->store->ops->put(w->other, &item, waited_done, &o);
 	get_begin(w, w->link, &pending, COMES, NULL);
 	get_by(w, w->link, &got, ALWAYS, &q);
 	assert_true(pending.news == STORE_FOUND || pending.news == STORE_NONE || pending.news == STORE_FAILED);
@@ -270,7 +236,7 @@ static void a_purge(void **state) { each_fails_once(state, walk_to_remove); }
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-#define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define CASE(f) cmocka_unit_test_setup_teardown(f, setup, dir_world_teardown)
 		CASE(opens_or_says_why_not),
 		CASE(a_short_put),
 		CASE(a_long_put_with_words),

@@ -81,17 +81,6 @@ static void tick_in(struct world *w)
 	uv_timer_start(&tick, on_tick, 5, 5);
 }
 
-/* What came of something that was asked for while memory was short. */
-struct outcome { int times; bool ok; };
-
-static void told(void *arg, bool ok)
-{
-	struct outcome *o = arg;
-
-	o->times++;
-	o->ok = ok;
-}
-
 /* Whatever ended is found again by itself, and near questions with it. */
 static void expect_works(struct world *w)
 {
@@ -111,27 +100,14 @@ static void expect_works(struct world *w)
 
 static void put_with_words(struct world *w, bool *ok)
 {
-	struct outcome o = { 0 };
 	struct store_item item = item_of(COMES, slice_of(text, sizeof text), in_an_hour(), &own_words, 0, SLICE("what?"));
 
-	w->store->ops->put(w->link, &item, told, &o);
-	while (!o.times)
-		turn(w);
-	assert_int_equal(o.times, 1);
-	*ok = o.ok;
+	*ok = put_somehow(w, &item);
 }
 
 static void drop_one(struct world *w, bool *ok)
 {
-	struct outcome o = { 0 };
-	uint8_t key[KEY_BYTES];
-
-	key_of(key, OTHER);
-	w->store->ops->drop(w->link, key, told, &o);
-	while (!o.times)
-		turn(w);
-	assert_int_equal(o.times, 1);
-	*ok = o.ok;
+	*ok = drop(w, OTHER);
 }
 
 /* Several on one connection: whatever fails, none may be given another's answer. */
