@@ -4,17 +4,19 @@
  * Ollama folds; a key twice, of which it takes the last; a wrong type; bytes behind the object) is not understood
  * here, and the upstream's verdict is the answer.
  *
- * The canonical form is the body with its top-level keys and those of `options` sorted, numbers by value, the
- * model in full, and without stream, keep_alive and complex. Everything else stays in the order it was written,
- * fields nobody knows included: two requests with one form are one question.
+ * The body is written in canonical form first (proxy/base/canonical.h), and all questions are asked of that: it has no
+ * spaces, no escapes in the names that matter, and is well-formed. The form of the ask is the same with the top-level
+ * keys and those of `options` sorted, the model in full, and without stream, keep_alive and complex. Everything else
+ * stays in the order it was written, fields nobody knows included: two requests with one form are one question.
  *
- * Everything made here lives in the exchange's arena; the JSON tree is gone when parse returns. */
+ * Everything made here lives in the exchange's arena. */
 #include "proxy/dialect.h"
 
-#include <jansson.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
+#include "proxy/base/canonical.h"
 #include "proxy/base/scan.h"
 #include "proxy/ollama.h"
 
@@ -24,225 +26,274 @@ enum { F_CHAT = 1 << FAMILY_CHAT, F_GENERATE = 1 << FAMILY_GENERATE, F_EMBED = 1
        F_EMBEDDINGS = 1 << FAMILY_EMBEDDINGS, F_ASK = F_CHAT | F_GENERATE, F_ALL = 15 };
 
 /* Every field Ollama documents, and `complex`, which is ours. A key that folds to one of these without being it is doubt. */
-static const struct field { const char *name; unsigned families, types; } fields[] = {
-	{ "model", F_ALL, T_TEXT },            { "messages", F_CHAT, T_ARRAY },       { "prompt", F_GENERATE | F_EMBEDDINGS, T_TEXT },
-	{ "input", F_EMBED, T_TEXT | T_TEXTS }, { "suffix", F_GENERATE, T_TEXT },     { "system", F_GENERATE, T_TEXT },
-	{ "template", F_GENERATE, T_TEXT },    { "context", F_GENERATE, T_ARRAY },    { "stream", F_ASK, T_BOOL },
-	{ "raw", F_GENERATE, T_BOOL },         { "format", F_ASK, T_TEXT | T_OBJECT }, { "keep_alive", F_ALL, T_TEXT | T_NUMBER },
-	{ "images", F_GENERATE, T_TEXTS },     { "options", F_ALL, T_OBJECT },        { "think", F_ASK, T_BOOL | T_TEXT },
-	{ "tools", F_CHAT, T_ARRAY },          { "truncate", F_ALL, T_BOOL },         { "shift", F_ASK, T_BOOL },
-	{ "logprobs", F_ASK, T_BOOL },         { "top_logprobs", F_ASK, T_WHOLE },    { "dimensions", F_EMBED, T_WHOLE },
-	{ "_debug_render_only", F_ASK, T_BOOL }, { "complex", F_ALL, T_ANY },
+#define FIELD(name, families, types) { { name, sizeof(name) - 1 }, families, types }
+static const struct field { struct slice name; unsigned families, types; } fields[] = {
+	FIELD("model", F_ALL, T_TEXT), FIELD("messages", F_CHAT, T_ARRAY),
+	FIELD("prompt", F_GENERATE | F_EMBEDDINGS, T_TEXT), FIELD("input", F_EMBED, T_TEXT | T_TEXTS),
+	FIELD("suffix", F_GENERATE, T_TEXT), FIELD("system", F_GENERATE, T_TEXT), FIELD("template", F_GENERATE, T_TEXT),
+	FIELD("context", F_GENERATE, T_ARRAY), FIELD("stream", F_ASK, T_BOOL), FIELD("raw", F_GENERATE, T_BOOL),
+	FIELD("format", F_ASK, T_TEXT | T_OBJECT), FIELD("keep_alive", F_ALL, T_TEXT | T_NUMBER),
+	FIELD("images", F_GENERATE, T_TEXTS), FIELD("options", F_ALL, T_OBJECT), FIELD("think", F_ASK, T_BOOL | T_TEXT),
+	FIELD("tools", F_CHAT, T_ARRAY), FIELD("truncate", F_ALL, T_BOOL), FIELD("shift", F_ASK, T_BOOL),
+	FIELD("logprobs", F_ASK, T_BOOL), FIELD("top_logprobs", F_ASK, T_WHOLE), FIELD("dimensions", F_EMBED, T_WHOLE),
+	FIELD("_debug_render_only", F_ASK, T_BOOL), FIELD("complex", F_ALL, T_ANY),
 };
 static const struct field message_fields[] = {
-	{ "role", 0, T_TEXT }, { "content", 0, T_TEXT }, { "thinking", 0, T_TEXT }, { "images", 0, T_TEXTS },
-	{ "tool_calls", 0, T_ARRAY }, { "tool_name", 0, T_TEXT }, { "tool_call_id", 0, T_TEXT },
+	FIELD("role", 0, T_TEXT), FIELD("content", 0, T_TEXT), FIELD("thinking", 0, T_TEXT), FIELD("images", 0, T_TEXTS),
+	FIELD("tool_calls", 0, T_ARRAY), FIELD("tool_name", 0, T_TEXT), FIELD("tool_call_id", 0, T_TEXT),
 };
 #define COUNT(list) (sizeof(list) / sizeof *(list))
 
-enum { CANONICAL_SLACK = 4096, COMPLEX_MOST = 1000000 };
+enum { REWRITE_SLACK = 4096, COMPLEX_MOST = 1000000, FIELDS_MOST = 128 };
 
-static bool of_type(const json_t *v, unsigned types)
+/* ---- the body in canonical form: objects as lists of fields ---- */
+
+struct member { struct slice name, value; };
+struct object { struct member member[FIELDS_MOST]; size_t n; };
+
+/* The fields of an object; false if they are too many, none if it is none. */
+static bool object_read(struct slice json, struct object *o)
 {
-	switch (json_typeof(v)) {
-	case JSON_STRING:  return types & T_TEXT;
-	case JSON_TRUE:
-	case JSON_FALSE:   return types & T_BOOL;
-	case JSON_INTEGER: return types & (T_WHOLE | T_NUMBER);
-	case JSON_REAL:    return types & T_NUMBER;
-	case JSON_OBJECT:  return types & T_OBJECT;
-	case JSON_NULL:    return true;            /* Ollama leaves the field at its default */
-	case JSON_ARRAY: {
-		if (types & T_ARRAY)
-			return true;
-		size_t i;
-		json_t *item;
-		json_array_foreach((json_t *)v, i, item)
-			if (!json_is_string(item))
-				return false;
-		return types & T_TEXTS;
+	struct member m;
+	struct scan s;
+
+	o->n = 0;
+	for (scan_init(&s, json); scan_next(&s, &m.name, &m.value); ) {
+		if (o->n == FIELDS_MOST)
+			return false;
+		o->member[o->n++] = m;
 	}
+	return true;
+}
+
+/* Empty if it is not there. */
+static struct slice member_of(const struct object *o, struct slice name)
+{
+	for (size_t i = 0; i < o->n; i++)
+		if (slice_is(o->member[i].name, name))
+			return o->member[i].value;
+	return (struct slice){ 0 };
+}
+
+static bool is_number(struct slice v)
+{
+	return v.len && (*v.at == '-' || (*v.at >= '0' && *v.at <= '9'));
+}
+
+static bool is_whole(struct slice v)
+{
+	return is_number(v) && !memchr(v.at, '.', v.len) && !memchr(v.at, 'e', v.len) && !memchr(v.at, 'E', v.len);
+}
+
+/* NAN if it is none. */
+static double number_of(struct slice v)
+{
+	char text[64];
+
+	if (!is_number(v) || v.len >= sizeof text)
+		return (double)NAN;
+	memcpy(text, v.at, v.len);
+	text[v.len] = '\0';
+	return strtod(text, NULL);
+}
+
+/* Text, a list or an object with something in it, or true. */
+static bool filled(struct slice v)
+{
+	return scan_is_true(v) || (v.len > 2 && (scan_is_text(v) || scan_is_array(v) || scan_is_object(v)));
+}
+
+/* What a JSON text says, in the arena; {NULL, 0} where that is full, or memory, or the text empty. */
+static struct slice text_of(struct arena *arena, struct slice v)
+{
+	struct slice inside = scan_inside(v);
+	struct buf plain;
+
+	if (!inside.len || !memchr(inside.at, '\\', inside.len))
+		return arena_slice(arena, inside);
+	buf_init(&plain, inside.len);
+	if (json_decode_text(inside, &plain))
+		arena->full = true;
+	inside = arena_slice(arena, buf_slice(&plain));
+	buf_fini(&plain);
+	return inside;
+}
+
+/* ---- doubt ---- */
+
+static bool all_text(struct slice list)
+{
+	struct slice item;
+	struct scan s;
+
+	for (scan_items_init(&s, list); scan_item(&s, &item); )
+		if (!scan_is_text(item))
+			return false;
+	return true;
+}
+
+static bool of_type(struct slice v, unsigned types)
+{
+	switch (*v.at) {
+	case '"': return types & T_TEXT;
+	case 't':
+	case 'f': return types & T_BOOL;
+	case '{': return types & T_OBJECT;
+	case '[': return types & T_ARRAY || (types & T_TEXTS && all_text(v));
+	case 'n': return true;                     /* Ollama leaves the field at its default */
+	default:  return types & T_NUMBER || (types & T_WHOLE && is_whole(v));
 	}
-	return false;
 }
 
 /* Equal as encoding/json folds: ASCII case, and the two characters beyond ASCII that fold into it
  * (U+017F long s, U+212A kelvin sign). */
-static bool folds_to(const char *key, const char *name)
+static bool folds_to(struct slice key, struct slice name)
 {
-	for (; *key && *name; name++) {
-		unsigned char c = (unsigned char)*key, n = (unsigned char)*name;
-		if (c == 0xC5 && (unsigned char)key[1] == 0xBF) {
+	const char *p = key.at, *end = key.at + key.len;
+	size_t i = 0;
+
+	for (; p < end && i < name.len; i++) {
+		char c = *p;
+		if (end - p >= 2 && !memcmp(p, "\xC5\xBF", 2)) {
 			c = 's';
-			key += 2;
-		} else if (c == 0xE2 && (unsigned char)key[1] == 0x84 && (unsigned char)key[2] == 0xAA) {
+			p += 2;
+		} else if (end - p >= 3 && !memcmp(p, "\xE2\x84\xAA", 3)) {
 			c = 'k';
-			key += 3;
+			p += 3;
 		} else {
 			if (c >= 'A' && c <= 'Z')
-				c = (unsigned char)(c + 32);
-			key++;
+				c = (char)(c + 32);
+			p++;
 		}
-		if (c != n)
+		if (c != name.at[i])
 			return false;
 	}
-	return !*key && !*name;
+	return p == end && i == name.len;
+}
+
+static const char *check_field(const struct member *m, const struct field *list, size_t n, unsigned family)
+{
+	for (size_t i = 0; i < n; i++)
+		if (slice_is(m->name, list[i].name))
+			return (list[i].families & family) == family && !of_type(m->value, list[i].types) ? "wrong type" : NULL;
+	for (size_t i = 0; i < n; i++)
+		if (folds_to(m->name, list[i].name))
+			return "key in another case";
+	return NULL;
 }
 
 /* The reason for doubt in one object's keys and types, or NULL. */
-static const char *check_fields(json_t *object, const struct field *list, size_t n, unsigned family)
+static const char *check_fields(const struct object *o, const struct field *list, size_t n, unsigned family)
 {
-	const char *key;
-	json_t *value;
+	const char *doubt = NULL;
 
-	json_object_foreach(object, key, value) {
-		for (size_t i = 0; i < n; i++) {
-			if (!folds_to(key, list[i].name))
-				continue;
-			if (strcmp(key, list[i].name) != 0)
-				return "key in another case";
-			if ((list[i].families & family) == family && !of_type(value, list[i].types))
+	for (size_t i = 0; i < o->n && !doubt; i++)
+		doubt = check_field(&o->member[i], list, n, family);
+	return doubt;
+}
+
+/* Is the key, as it is written, this one? */
+static bool key_is(struct slice written, struct slice key)
+{
+	struct buf plain;
+
+	if (!written.len || !memchr(written.at, '\\', written.len))
+		return slice_is(written, key);
+	buf_init(&plain, key.len);
+	bool is = !json_decode_text(written, &plain) && slice_is(buf_slice(&plain), key);
+	buf_fini(&plain);
+	return is;
+}
+
+/* The canonical form makes 1.0 a whole number; Ollama refuses it where it wants one. */
+static const char *check_whole(const struct object *top, struct slice body)
+{
+	static const struct slice fields_whole[] = { { "top_logprobs", 12 }, { "dimensions", 10 } };
+	struct slice name, value;
+	struct scan s;
+
+	for (size_t i = 0; i < COUNT(fields_whole); i++) {
+		if (!is_number(member_of(top, fields_whole[i])))
+			continue;
+		for (scan_init(&s, body); scan_next(&s, &name, &value); )
+			if (key_is(name, fields_whole[i]) && !is_whole(value))
 				return "wrong type";
-		}
 	}
 	return NULL;
 }
 
-/* ---- canonical form ---- */
+/* ---- the form of the ask ---- */
 
-struct canon {
-	struct buf *out;
-	const json_t *question;        /* the text the semantic scope leaves out */
-	size_t from, to;               /* where it stands in out */
-	enum err error;
+static int by_name(const void *a, const void *b)
+{
+	const struct member *m = a, *n = b;
+	int order = memcmp(m->name.at, n->name.at, m->name.len < n->name.len ? m->name.len : n->name.len);
+
+	return order ? order : (m->name.len > n->name.len) - (m->name.len < n->name.len);
+}
+
+struct form {
+	char *to;
+	struct slice question;         /* JSON text in the canonical body, which the semantic scope leaves out */
+	char *question_at;             /* where it was put */
 };
 
-static void put(struct canon *c, const void *bytes, size_t len)
+static void put(struct form *f, struct slice s)
 {
-	if (!c->error)
-		c->error = buf_add(c->out, bytes, len);
+	if (f->question.at >= s.at && f->question.at < s.at + s.len)
+		f->question_at = f->to + (f->question.at - s.at);
+	memcpy(f->to, s.at, s.len);
+	f->to += s.len;
 }
 
-static void put_text(struct canon *c, const char *text, size_t len)
+static void put_name(struct form *f, bool *first, struct slice name)
 {
-	put(c, "\"", 1);
-	if (!c->error)
-		c->error = buf_put_json(c->out, slice_of(text, len));
-	put(c, "\"", 1);
+	put(f, *first ? SLICE("\"") : SLICE(",\""));
+	put(f, name);
+	put(f, SLICE("\":"));
+	*first = false;
 }
 
-static void put_real(struct canon *c, double d)
+static void put_sorted(struct form *f, struct object *o)
 {
-	char text[40];
-
-	/* a whole number is written like the integer it equals, so that 0 and 0.0 are one; past 2^53, where a double may stand
-	 * for several integers, like none */
-	bool whole = d == floor(d), sure = fabs(d) < 0x1p53;
-	int len = whole && sure ? snprintf(text, sizeof text, "%lld", (long long)d)
-	                        : snprintf(text, sizeof text, whole ? "%.17e" : "%.17g", d);
-	put(c, text, (size_t)len);
-}
-
-static int by_key(const void *a, const void *b)
-{
-	return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-static void put_value(struct canon *c, json_t *v);
-
-static void put_field(struct canon *c, const char *key, json_t *v, bool first)
-{
-	if (!first)
-		put(c, ",", 1);
-	put_text(c, key, strlen(key));
-	put(c, ":", 1);
-	put_value(c, v);
-}
-
-static void put_object(struct canon *c, json_t *object)
-{
-	const char *key;
-	json_t *v;
 	bool first = true;
 
-	put(c, "{", 1);
-	json_object_foreach(object, key, v) {
-		put_field(c, key, v, first);
-		first = false;
+	qsort(o->member, o->n, sizeof *o->member, by_name);
+	put(f, SLICE("{"));
+	for (size_t i = 0; i < o->n; i++) {
+		put_name(f, &first, o->member[i].name);
+		put(f, o->member[i].value);
 	}
-	put(c, "}", 1);
+	put(f, SLICE("}"));
 }
 
-static void put_value(struct canon *c, json_t *v)
+/* Top level and options: keys sorted; stream, keep_alive and complex left out; the model in full, which is as long as it may
+ * be anything in JSON. */
+static void put_form(struct form *f, struct object *top, struct object *options, struct slice model)
 {
-	size_t i;
-	json_t *item;
+	static const struct slice left_out[] = { { "stream", 6 }, { "keep_alive", 10 }, { "complex", 7 } };
+	bool first = true;
 
-	switch (json_typeof(v)) {
-	case JSON_STRING:
-		c->from = v == c->question ? c->out->len : c->from;
-		put_text(c, json_string_value(v), json_string_length(v));
-		c->to = v == c->question ? c->out->len : c->to;
-		break;
-	case JSON_INTEGER: {
-		char text[32];
-		put(c, text, (size_t)snprintf(text, sizeof text, "%" JSON_INTEGER_FORMAT, json_integer_value(v)));
-		break;
-	}
-	case JSON_REAL:   put_real(c, json_real_value(v)); break;
-	case JSON_TRUE:   put(c, "true", 4); break;
-	case JSON_FALSE:  put(c, "false", 5); break;
-	case JSON_NULL:   put(c, "null", 4); break;
-	case JSON_OBJECT: put_object(c, v); break;
-	case JSON_ARRAY:
-		put(c, "[", 1);
-		json_array_foreach(v, i, item) {
-			if (i)
-				put(c, ",", 1);
-			put_value(c, item);
-		}
-		put(c, "]", 1);
-		break;
-	}
-}
-
-/* Top level and options: keys sorted; stream, keep_alive and complex left out; the model in full. */
-static void put_sorted(struct canon *c, json_t *object, struct slice model_full)
-{
-	size_t n = json_object_size(object), i = 0;
-	const char **keys = calloc(n + 1, sizeof *keys);
-	const char *key;
-	json_t *v;
-	bool first = true, top = model_full.len > 0;
-
-	if (!keys) {
-		c->error = ERR_NO_MEMORY;
-		return;
-	}
-	json_object_foreach(object, key, v)
-		keys[i++] = key;
-	qsort(keys, n, sizeof *keys, by_key);
-	put(c, "{", 1);
-	for (i = 0; i < n; i++) {
-		v = json_object_get(object, keys[i]);
-		if (top && (!strcmp(keys[i], "stream") || !strcmp(keys[i], "keep_alive") || !strcmp(keys[i], "complex")))
+	qsort(top->member, top->n, sizeof *top->member, by_name);
+	put(f, SLICE("{"));
+	for (struct member *m = top->member; m < top->member + top->n; m++) {
+		bool out = false;
+		for (size_t i = 0; i < COUNT(left_out); i++)
+			out |= slice_is(m->name, left_out[i]);
+		if (out)
 			continue;
-		if (top && !strcmp(keys[i], "options") && json_is_object(v)) {
-			put(c, first ? "" : ",", !first);
-			put_text(c, keys[i], strlen(keys[i]));
-			put(c, ":", 1);
-			put_sorted(c, v, (struct slice){ 0 });
-		} else if (top && !strcmp(keys[i], "model")) {
-			put(c, first ? "" : ",", !first);
-			put(c, "\"model\":", 8);
-			put_text(c, model_full.at, model_full.len);
+		put_name(f, &first, m->name);
+		if (slice_is(m->name, SLICE("options")) && scan_is_object(m->value)) {
+			put_sorted(f, options);
+		} else if (slice_is(m->name, SLICE("model"))) {
+			put(f, SLICE("\""));
+			put(f, model);
+			put(f, SLICE("\""));
 		} else {
-			put_field(c, keys[i], v, first);
+			put(f, m->value);
 		}
-		first = false;
 	}
-	put(c, "}", 1);
-	free(keys);
+	put(f, SLICE("}"));
 }
 
 /* ---- names ---- */
@@ -295,27 +346,14 @@ int model_complex_suffix(struct slice *name)
 	return COMPLEX_NONE;
 }
 
-static int complex_field(const json_t *v)
+static int complex_field(struct slice v)
 {
-	if (!v || json_is_null(v))
+	if (!v.len || *v.at == 'n')
 		return COMPLEX_NONE;
-	if (json_is_boolean(v))
-		return json_is_true(v) ? COMPLEX_DEFAULT : 1;
-	double n = json_is_number(v) ? json_number_value(v) : 0;
+	if (*v.at == 't' || *v.at == 'f')
+		return *v.at == 't' ? COMPLEX_DEFAULT : 1;
+	double n = number_of(v);
 	return n >= 1 && n <= COMPLEX_MOST && n == floor(n) ? (int)n : COMPLEX_BAD;
-}
-
-/* Is the key, as it is written, this one? */
-static bool key_is(struct slice written, struct slice key)
-{
-	struct buf plain;
-
-	if (!written.len || !memchr(written.at, '\\', written.len))
-		return slice_is(written, key);
-	buf_init(&plain, key.len);
-	bool is = !json_decode_text(written, &plain) && slice_is(buf_slice(&plain), key);
-	buf_fini(&plain);
-	return is;
 }
 
 /* The client's body with complex taken out and the model's suffix off; its own bytes where neither is there. */
@@ -330,7 +368,7 @@ static const char *make_forward(struct slice body, struct arena *arena, struct a
 	ask->forward = body;
 	if (ask->complex_body == COMPLEX_NONE && ask->complex_model == COMPLEX_NONE)
 		return NULL;
-	buf_init(&out, body.len + CANONICAL_SLACK);
+	buf_init(&out, body.len + REWRITE_SLACK);
 	e = buf_add(&out, "{", 1);
 	for (scan_init(&s, body); !e && scan_next(&s, &name, &value); ) {
 		if (key_is(name, SLICE("complex")))
@@ -355,161 +393,149 @@ static const char *make_forward(struct slice body, struct arena *arena, struct a
 
 /* ---- what the ask is about ---- */
 
-static bool filled(const json_t *v)
+/* The question's text as it stands in the canonical body, with the ask's semantic side set; a reason for doubt in the
+ * messages, or NULL. */
+static const char *find_question(const struct object *top, struct ask *ask, struct slice *question)
 {
-	return (json_is_string(v) && json_string_length(v) > 0) || (json_is_array(v) && json_array_size(v) > 0) ||
-	       (json_is_object(v) && json_object_size(v) > 0) || json_is_true(v);
-}
+	struct object message;
+	struct slice item;
+	struct scan s;
 
-/* The text of the question, with the ask's semantic side set; a reason for doubt in the messages, or NULL. */
-static const char *find_question(json_t *root, struct ask *ask, const json_t **question)
-{
-	*question = NULL;
+	*question = (struct slice){ 0 };
 	if (ask->family == FAMILY_EMBED || ask->family == FAMILY_EMBEDDINGS) {
 		ask->not_semantic = "embeddings";
 		ask->generates = true;
 		return NULL;
 	}
 	if (ask->family == FAMILY_GENERATE) {
-		const json_t *prompt = json_object_get(root, "prompt");
 		static const char *const bars[] = { "images", "raw", "suffix", "context" };
+		struct slice prompt = member_of(top, SLICE("prompt"));
 		ask->generates = filled(prompt);
 		if (ask->generates)
 			*question = prompt;
 		for (size_t i = 0; i < COUNT(bars); i++)
-			if (filled(json_object_get(root, bars[i])))
+			if (filled(member_of(top, slice_text(bars[i]))))
 				ask->not_semantic = bars[i];
 		return NULL;
 	}
-	json_t *messages = json_object_get(root, "messages"), *message;
-	size_t i, n = json_array_size(messages);
-
-	ask->generates = n > 0;
-	json_array_foreach(messages, i, message) {
-		if (!json_is_object(message))
+	bool by_user = true;
+	for (scan_items_init(&s, member_of(top, SLICE("messages"))); scan_item(&s, &item); ) {
+		ask->generates = true;
+		if (!scan_is_object(item))
 			return "wrong type";
-		const char *doubt = check_fields(message, message_fields, COUNT(message_fields), 0);
+		if (!object_read(item, &message))
+			return "too many fields";
+		const char *doubt = check_fields(&message, message_fields, COUNT(message_fields), 0);
 		if (doubt)
 			return doubt;
-		if (filled(json_object_get(message, "images")))
+		if (filled(member_of(&message, SLICE("images"))))
 			ask->not_semantic = "images";
-		if (i + 1 < n)
-			continue;
-		const char *role = json_string_value(json_object_get(message, "role"));
-		const json_t *content = json_object_get(message, "content");
-		if (!role || strcmp(role, "user") != 0)
-			ask->not_semantic = "last message is not the user's";
-		else if (filled(content))
-			*question = content;
+		struct slice content = member_of(&message, SLICE("content"));
+		by_user = slice_is(member_of(&message, SLICE("role")), SLICE("\"user\""));
+		*question = by_user && filled(content) ? content : (struct slice){ 0 };
 	}
+	if (!by_user)
+		ask->not_semantic = "last message is not the user's";
 	return NULL;
 }
 
-static void read_options(const json_t *options, struct ask *ask)
+static void read_options(const struct object *options, struct ask *ask)
 {
-	const json_t *temperature = json_object_get(options, "temperature"), *seed = json_object_get(options, "seed");
-	const json_t *num_predict = json_object_get(options, "num_predict");
+	double temperature = number_of(member_of(options, SLICE("temperature"))), most = number_of(member_of(options, SLICE("num_predict")));
 
-	ask->temperature_set = json_is_number(temperature);
-	ask->seed_set = json_is_integer(seed);
-	ask->top_p_set = json_is_number(json_object_get(options, "top_p"));
-	ask->deterministic = ask->seed_set || (ask->temperature_set && json_number_value(temperature) == 0);
-	ask->length_set = json_is_number(num_predict);
-	double most = ask->length_set ? json_number_value(num_predict) : 0;
-	ask->num_predict = most > INT32_MAX ? INT32_MAX : most < -INT32_MAX ? -INT32_MAX : (int64_t)most;
+	ask->temperature_set = !isnan(temperature);
+	ask->seed_set = is_whole(member_of(options, SLICE("seed")));
+	ask->top_p_set = is_number(member_of(options, SLICE("top_p")));
+	ask->deterministic = ask->seed_set || temperature == 0;
+	ask->length_set = !isnan(most);
+	ask->num_predict = isnan(most) ? 0 : most > INT32_MAX ? INT32_MAX : most < -INT32_MAX ? -INT32_MAX : (int64_t)most;
 }
 
-static const char *make_canonical(json_t *root, const json_t *question, size_t body_len, struct arena *arena, struct ask *ask)
+/* The form, and the same without the question, which is empty where the semantic tier does not apply. */
+static const char *make_form(struct object *top, struct object *options, size_t most, struct slice question, struct arena *arena,
+			     struct ask *ask)
 {
-	struct buf out;
-	struct canon c = { .out = &out, .question = question };
-	const char *doubt = "too large";
+	struct buf model;
+	struct form f = { .question = ask->not_semantic ? (struct slice){ 0 } : question };
 
-	/* numbers and escapes may grow when written anew: six times is the most (a control character as \u00xx) */
-	buf_init(&out, body_len * 6 + ask->model_full.len + CANONICAL_SLACK);
-	put_sorted(&c, root, ask->model_full);
-	if (c.error)
-		goto done;
-	ask->canonical = arena_slice(arena, buf_slice(&out));
-	if (!ask->canonical.at)
-		goto done;
-	doubt = NULL;
-	if (question && !ask->not_semantic) {
-		memmove(out.at + c.from, out.at + c.to, out.len - c.to);
-		out.len -= c.to - c.from;
-		ask->canonical_scope = arena_slice(arena, buf_slice(&out));
+	buf_init(&model, CANONICAL_GROWTH * ask->model_full.len);
+	enum err e = buf_put_json(&model, ask->model_full);
+	char *form = e ? NULL : arena_alloc(arena, most + model.len);
+	if (form) {
+		f.to = form;
+		put_form(&f, top, options, buf_slice(&model));
+		ask->canonical = slice_of(form, (size_t)(f.to - form));
 	}
-done:
-	buf_fini(&out);
-	return doubt;
+	buf_fini(&model);
+	if (!form)
+		return "too large";
+	if (!f.question.len)
+		return NULL;
+	struct slice before = slice_of(form, (size_t)(f.question_at - form));
+	struct slice after = slice_of(f.question_at + question.len, (size_t)(f.to - f.question_at) - question.len);
+	char *scope = arena_alloc(arena, before.len + after.len);
+	if (!scope)
+		return "too large";
+	memcpy(scope, before.at, before.len);
+	memcpy(scope + before.len, after.at, after.len);
+	ask->canonical_scope = slice_of(scope, before.len + after.len);
+	return NULL;
 }
 
-/* jansson (2.14) takes no notice when the buffer it gathers a string in cannot grow, and then writes past what it has. So
- * whether there is room for the largest string a body can hold (the buffer, twice that as it grows, a copy) is asked
- * first; small bodies find some anyway. */
-static bool room_to_parse(size_t body)
+/* body is what the client wrote, and canonical its form. */
+static const char *understand(struct slice body, struct slice canonical, struct arena *arena, struct ask *ask)
 {
-	enum { SMALL = 64 << 10 };
+	struct object top, options;
+	struct slice question;
 
-	if (body <= SMALL)
-		return true;
-	void *volatile room = malloc(4 * body);
-	bool there = room != NULL;
-	free(room);
-	return there;
+	if (!scan_is_object(canonical))
+		return "not an object";
+	if (!object_read(canonical, &top))
+		return "too many fields";
+	const char *doubt = check_fields(&top, fields, COUNT(fields), 1u << ask->family);
+	doubt = doubt ? doubt : check_whole(&top, body);
+	if (doubt)
+		return doubt;
+	struct slice model = member_of(&top, SLICE("model"));
+	if (!filled(model))
+		return "no model";
+	if (!object_read(member_of(&top, SLICE("options")), &options))
+		return "too many fields";
+	ask->stream = (ask->family == FAMILY_CHAT || ask->family == FAMILY_GENERATE) &&
+	              !slice_is(member_of(&top, SLICE("stream")), SLICE("false"));
+	ask->model = text_of(arena, model);
+	ask->model_plain = ask->model;
+	ask->complex_model = model_complex_suffix(&ask->model_plain);
+	ask->model_full = model_full_name(arena, ask->model_plain);
+	ask->complex_body = complex_field(member_of(&top, SLICE("complex")));
+	ask->debug = scan_is_true(member_of(&top, SLICE("_debug_render_only")));
+	ask->tools = filled(member_of(&top, SLICE("tools")));
+	ask->format = filled(member_of(&top, SLICE("format")));
+	read_options(&options, ask);
+	doubt = find_question(&top, ask, &question);
+	if (doubt)
+		return doubt;
+	if (question.len)
+		ask->question = text_of(arena, question);
+	else if (!ask->not_semantic)
+		ask->not_semantic = "no question";
+	doubt = make_form(&top, &options, canonical.len, question, arena, ask);
+	doubt = doubt ? doubt : make_forward(body, arena, ask);
+	return doubt ? doubt : arena->full ? "too large" : NULL;
 }
 
 static const char *parse(struct slice body, enum family family, struct arena *arena, struct ask *ask)
 {
-	json_error_t error;
-	const json_t *question;
+	struct buf canonical;
 	const char *doubt;
-	/* a NUL is nowhere JSON, but jansson passes over one behind a number */
-	bool nul = body.len && memchr(body.at, '\0', body.len);
-	bool room = room_to_parse(body.len);
-	json_t *root = nul || !room ? NULL : json_loadb(body.at, body.len, JSON_REJECT_DUPLICATES, &error);
 
 	*ask = (struct ask){ .family = family };
-	if (nul)
-		return "not JSON";
-	if (!room)
+	buf_init(&canonical, CANONICAL_GROWTH * body.len);
+	if (buf_reserve(&canonical, body.len))
 		return "no memory to read it";
-	if (!root)
-		return json_error_code(&error) == json_error_duplicate_key ? "key twice" : "not JSON";
-	doubt = "not an object";
-	if (!json_is_object(root))
-		goto out;
-	doubt = check_fields(root, fields, COUNT(fields), 1u << family);
-	if (doubt)
-		goto out;
-	const json_t *model = json_object_get(root, "model"), *stream = json_object_get(root, "stream");
-	doubt = "no model";
-	if (!filled(model))
-		goto out;
-	ask->stream = (family == FAMILY_CHAT || family == FAMILY_GENERATE) && !json_is_false(stream);
-	ask->model = arena_slice(arena, slice_of(json_string_value(model), json_string_length(model)));
-	ask->model_plain = ask->model;
-	ask->complex_model = model_complex_suffix(&ask->model_plain);
-	ask->model_full = model_full_name(arena, ask->model_plain);
-	ask->complex_body = complex_field(json_object_get(root, "complex"));
-	ask->debug = json_is_true(json_object_get(root, "_debug_render_only"));
-	ask->tools = filled(json_object_get(root, "tools"));
-	ask->format = filled(json_object_get(root, "format"));
-	read_options(json_object_get(root, "options"), ask);
-	doubt = find_question(root, ask, &question);
-	if (doubt)
-		goto out;
-	if (question)
-		ask->question = arena_slice(arena, slice_of(json_string_value(question), json_string_length(question)));
-	else if (!ask->not_semantic)
-		ask->not_semantic = "no question";
-	doubt = make_canonical(root, question, body.len, arena, ask);
-	if (!doubt)
-		doubt = make_forward(body, arena, ask);
-	if (!doubt && arena->full)
-		doubt = "too large";
-out:
-	json_decref(root);
+	doubt = canonical_write(body, &canonical);
+	doubt = doubt ? doubt : understand(body, buf_slice(&canonical), arena, ask);
+	buf_fini(&canonical);
 	return doubt;
 }
 

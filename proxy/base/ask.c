@@ -167,7 +167,7 @@ static int32_t hex4(const char *at)
 	return n;
 }
 
-static size_t utf8_write(char out[4], uint32_t c)
+size_t utf8_write(char out[4], uint32_t c)
 {
 	if (c < 0x80) {
 		out[0] = (char)c;
@@ -181,8 +181,7 @@ static size_t utf8_write(char out[4], uint32_t c)
 	return n;
 }
 
-/* One escape at s.at (a backslash); writes what it means, says how long it was, 0 if it is none. */
-static size_t escape_read(struct slice s, char out[4], size_t *len)
+size_t json_escape_read(struct slice s, uint32_t *c)
 {
 	static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
 
@@ -192,25 +191,20 @@ static size_t escape_read(struct slice s, char out[4], size_t *len)
 		const char *known = memchr(from, s.at[1], sizeof from - 1);
 		if (!known)
 			return 0;
-		out[0] = to[known - from];
-		*len = 1;
+		*c = (unsigned char)to[known - from];
 		return 2;
 	}
-	int32_t c = s.len < 6 ? -1 : hex4(s.at + 2);
-	size_t took = 6;
-	if (c < 0)
+	int32_t unit = s.len < 6 ? -1 : hex4(s.at + 2);
+	if (unit < 0)
 		return 0;
-	if (c >= 0xd800 && c < 0xe000) {                       /* half of a pair: only high then low means something */
-		int32_t low = c < 0xdc00 && s.len >= 12 && s.at[6] == '\\' && s.at[7] == 'u' ? hex4(s.at + 8) : -1;
-		if (low >= 0xdc00 && low < 0xe000) {
-			c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
-			took = 12;
-		} else {
-			c = 0xfffd;
-		}
-	}
-	*len = utf8_write(out, (uint32_t)c);
-	return took;
+	*c = (uint32_t)unit;
+	if (unit < 0xd800 || unit >= 0xdc00)
+		return 6;
+	int32_t low = s.len >= 12 && s.at[6] == '\\' && s.at[7] == 'u' ? hex4(s.at + 8) : -1;
+	if (low < 0xdc00 || low >= 0xe000)
+		return 6;
+	*c = 0x10000 + ((uint32_t)(unit - 0xd800) << 10) + (uint32_t)(low - 0xdc00);
+	return 12;
 }
 
 enum err json_decode_text(struct slice json, struct buf *out)
@@ -220,15 +214,18 @@ enum err json_decode_text(struct slice json, struct buf *out)
 
 	while (json.len && !e) {
 		const char *escape = memchr(json.at, '\\', json.len);
-		size_t plain = escape ? (size_t)(escape - json.at) : json.len, took = 0, len = 0;
-		char c[4];
+		size_t plain = escape ? (size_t)(escape - json.at) : json.len, took = 0;
+		uint32_t c = 0;
+		char utf8[4];
 
 		e = buf_add(out, json.at, plain);
 		json = slice_of(json.at + plain, json.len - plain);
 		if (e || json.len == 0)
 			break;
-		took = escape_read(json, c, &len);
-		e = took ? buf_add(out, c, len) : ERR_BAD_JSON;
+		took = json_escape_read(json, &c);
+		if (c >= 0xd800 && c < 0xe000)
+			c = 0xfffd;                            /* half of a pair: only high then low means something */
+		e = took ? buf_add(out, utf8, utf8_write(utf8, c)) : ERR_BAD_JSON;
 		json = slice_of(json.at + took, json.len - took);
 	}
 	if (e)

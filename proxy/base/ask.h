@@ -90,4 +90,11 @@ must_use enum err pieces_text(struct slice pieces, enum piece_kind kind, struct 
  * that is none), TOO_LARGE, NO_MEMORY; out is then as it was. */
 must_use enum err json_decode_text(struct slice json, struct buf *out);
 
+/* The escape a slice begins with (its backslash first): how many bytes it takes, 0 if it is none. *c is what it means; half of
+ * a surrogate pair without the other means itself. */
+size_t json_escape_read(struct slice s, uint32_t *c);
+
+/* Writes a character in UTF-8; returns how many bytes. */
+size_t utf8_write(char out[4], uint32_t c);
+
 #endif

@@ -25,15 +25,18 @@ static const char *skip_escape(const char *p, const char *end)
 	return p + 5;
 }
 
+/* Bytes of a text that are not plainly part of it: one look a byte, as this is where most time goes. */
+static const bool not_plain[256] = { [0 ... 0x1f] = true, ['"'] = true, ['\\'] = true };
+
 /* p is at the opening quote; returns past the closing one, or NULL. */
 static const char *skip_text(const char *p, const char *end)
 {
 	for (p++; p < end; p++) {
+		if (!not_plain[(unsigned char)*p])
+			continue;
 		if (*p == '"')
 			return p + 1;
-		if ((unsigned char)*p < 0x20)
-			return NULL;
-		if (*p == '\\' && !(p = skip_escape(p, end)))
+		if (*p != '\\' || !(p = skip_escape(p, end)))
 			return NULL;
 	}
 	return NULL;
@@ -96,50 +99,76 @@ static const char *skip_value(const char *p, const char *end)
 	return skip_word(p, end);
 }
 
-void scan_init(struct scan *s, struct slice json)
+static void begin(struct scan *s, struct slice json, char open)
 {
-	*s = (struct scan){ .end = json.at + json.len };
-	s->at = skip_space(json.at, s->end);
-	if (s->at >= s->end || *s->at != '{')
-		s->bad = true;
-	else
+	*s = (struct scan){ .at = json.at, .end = json.len ? json.at + json.len : json.at };
+	s->at = skip_space(s->at, s->end);
+	s->bad = s->at == s->end || *s->at != open;
+	if (!s->bad)
 		s->at++;
 }
 
-bool scan_next(struct scan *s, struct slice *name, struct slice *value)
+void scan_init(struct scan *s, struct slice json)
+{
+	begin(s, json, '{');
+}
+
+void scan_items_init(struct scan *s, struct slice json)
+{
+	begin(s, json, '[');
+}
+
+/* Where the next field or item begins; NULL, with s->bad set unless it is the end that comes. */
+static const char *next(struct scan *s, char close)
 {
 	if (s->bad || !s->at)
-		return false;
+		return NULL;
 	const char *p = skip_space(s->at, s->end);
 
-	if (p < s->end && *p == '}') {
+	if (p < s->end && *p == close) {
 		s->at = p;                 /* scan_ended() looks from here; a further call finds the brace again */
-		return false;
+		return NULL;
 	}
 	s->bad = true;
 	if (s->begun) {
 		if (p >= s->end || *p != ',')
-			return false;
+			return NULL;
 		p = skip_space(p + 1, s->end);
 	}
-	if (p >= s->end || *p != '"')
+	return p;
+}
+
+static bool take(struct scan *s, const char *p, struct slice *value)
+{
+	const char *end = skip_value(p, s->end);
+
+	if (!end)
 		return false;
-	const char *name_end = skip_text(p, s->end);
-	if (!name_end)
+	*value = slice_of(p, (size_t)(end - p));
+	s->at = end;
+	s->begun = true;
+	s->bad = false;
+	return true;
+}
+
+bool scan_next(struct scan *s, struct slice *name, struct slice *value)
+{
+	const char *p = next(s, '}'), *name_end;
+
+	if (!p || p >= s->end || *p != '"' || !(name_end = skip_text(p, s->end)))
 		return false;
 	*name = slice_of(p + 1, (size_t)(name_end - p) - 2);
 	p = skip_space(name_end, s->end);
 	if (p >= s->end || *p != ':')
 		return false;
-	p = skip_space(p + 1, s->end);
-	const char *value_end = skip_value(p, s->end);
-	if (!value_end)
-		return false;
-	*value = slice_of(p, (size_t)(value_end - p));
-	s->at = value_end;
-	s->begun = true;
-	s->bad = false;
-	return true;
+	return take(s, skip_space(p + 1, s->end), value);
+}
+
+bool scan_item(struct scan *s, struct slice *value)
+{
+	const char *p = next(s, ']');
+
+	return p && take(s, p, value);
 }
 
 bool scan_ended(const struct scan *s)

@@ -1,8 +1,8 @@
 /* scan.h - reads the fields of one JSON object as spans of its own bytes, without building anything.
  *
  * Replies of the upstream go through here once a token, and what is stored must replay without loss: a parser
- * that builds values (jansson, used for requests) would round the numbers of logprobs, forget how text was
- * escaped, and cost several times the rest of a chunk's way. What is not well-formed is said to be bad, and then
+ * that builds values would round the numbers of logprobs, forget how text was escaped, and cost several times
+ * the rest of a chunk's way. What is not well-formed is said to be bad, and then
  * is neither stored nor understood, only passed on; strings are checked for structure, not for UTF-8.
  *
  * Ownership  names and values lend the object's bytes.
@@ -16,7 +16,7 @@ enum { SCAN_DEPTH = 256 };
 
 struct scan {
 	const char *at, *end;
-	bool bad;              /* not a well-formed object */
+	bool bad;              /* not a well-formed object, or array */
 	bool begun;
 };
 
@@ -25,6 +25,10 @@ void scan_init(struct scan *s, struct slice json);
 
 /* The next field: its name without quotes, its value as written. False at the end or when bad. */
 bool scan_next(struct scan *s, struct slice *name, struct slice *value);
+
+/* Items of an array, by the same struct: looks at one array; the next item as written. */
+void scan_items_init(struct scan *s, struct slice json);
+bool scan_item(struct scan *s, struct slice *value);
 
 /* After the last field: is there nothing but space behind the object? */
 bool scan_ended(const struct scan *s);

@@ -1,5 +1,5 @@
-/* uses: proxy/ollama_ask.c proxy/ollama_answer.c proxy/base/ask.c proxy/base/scan.c proxy/base/arena.c proxy/base/buf.c proxy/base/err.c cache/key.c */
-/* libs: -ljansson -lnettle -lm */
+/* uses: proxy/ollama_ask.c proxy/ollama_answer.c proxy/base/ask.c proxy/base/canonical.c proxy/base/scan.c proxy/base/arena.c proxy/base/buf.c proxy/base/err.c cache/key.c */
+/* libs: -ljansson -lnettle -licuuc -lm */
 /* fuzz_ask.c - request bodies: parsed, keyed and varied. The first byte picks the family. What is understood has a name, is
  * forwarded as one JSON object that is understood again and as the same question, and so is each candidate's body. */
 #include <jansson.h>
@@ -14,6 +14,49 @@ static void check(int ok)
 {
 	if (!ok)
 		abort();
+}
+
+/* Two of jansson's trees, whichever way their numbers are written. */
+static int alike(const json_t *a, const json_t *b)
+{
+	const char *key;
+	json_t *value;
+	size_t i;
+
+	if (json_is_number(a) && json_is_number(b))
+		return json_is_integer(a) && json_is_integer(b) ? json_integer_value(a) == json_integer_value(b)
+		                                                : json_number_value(a) == json_number_value(b);
+	if (json_typeof(a) != json_typeof(b) || json_object_size(a) != json_object_size(b) || json_array_size(a) != json_array_size(b))
+		return 0;
+	json_object_foreach((json_t *)(uintptr_t)a, key, value)
+		if (!json_object_get(b, key) || !alike(value, json_object_get(b, key)))
+			return 0;
+	json_array_foreach(a, i, value)
+		if (!alike(value, json_array_get(b, i)))
+			return 0;
+	return !json_is_string(a) || json_equal(a, b);
+}
+
+/* What is understood is what jansson reads; what is said to be no JSON, it cannot read. */
+static void check_read(struct slice body, const struct ask *ask, const char *doubt)
+{
+	static const char *const left_out[] = { "stream", "keep_alive", "complex", "model" };
+	json_error_t error;
+	json_t *read = memchr(body.at, '\0', body.len) ? NULL : json_loadb(body.at, body.len, JSON_REJECT_DUPLICATES, &error);
+
+	if (!doubt) {
+		json_t *form = json_loadb(ask->canonical.at, ask->canonical.len, JSON_REJECT_DUPLICATES, &error);
+		check(json_is_object(read) && json_is_object(form));
+		for (size_t i = 0; i < sizeof left_out / sizeof *left_out; i++) {
+			json_object_del(read, left_out[i]);
+			json_object_del(form, left_out[i]);
+		}
+		check(alike(read, form));
+		json_decref(form);
+	} else if (!strcmp(doubt, "not JSON") || !strcmp(doubt, "key twice") || !strcmp(doubt, "a number too large")) {
+		check(!json_is_object(read));
+	}
+	json_decref(read);
 }
 
 /* The canonical form of a body we made ourselves, which has to be understood. */
@@ -43,7 +86,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct slice body = slice_of((const char *)data + 1, size - 1);
 	arena_init(&arena, (256 << 10) + 16 * body.len);
 	buf_init(&out, 2 * body.len + (64 << 10));
-	if (!dialect_ollama.parse(body, (enum family)(data[0] % FAMILY_COUNT), &arena, &ask)) {
+	const char *doubt = dialect_ollama.parse(body, (enum family)(data[0] % FAMILY_COUNT), &arena, &ask);
+	check_read(body, &ask, doubt);
+	if (!doubt) {
 		const struct key_parts parts = { .family = ask.family, .candidates = 1, .form = ask.canonical };
 		key_make(&parts, key);
 		check(!arena.full && ask.model.len && ask.canonical.len && ask.forward.len);

@@ -1,5 +1,5 @@
-/* uses: proxy/base/err.c proxy/base/scan.c proxy/base/ask.c proxy/ollama_answer.c */
-/* libs: -ljansson -lm */
+/* uses: proxy/base/err.c proxy/base/scan.c proxy/base/ask.c proxy/base/canonical.c proxy/ollama_answer.c */
+/* libs: -ljansson -licuuc -lm */
 /* test_ollama_ask.c - requests as asks: which are the same question, which are in doubt, what is forwarded, how candidates
  * vary; cut at every byte, and with every allocation failing once. */
 #include <setjmp.h>
@@ -7,6 +7,7 @@
 #include <stddef.h>
 
 #include <cmocka.h>
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,16 +18,13 @@ static bool fails(void)
 	return fail_at >= 0 && fail_at-- == 0;
 }
 static void *failing_malloc(size_t bytes) { return fails() ? NULL : malloc(bytes); }
-static void *failing_calloc(size_t n, size_t bytes) { return fails() ? NULL : calloc(n, bytes); }
 static void *failing_realloc(void *at, size_t bytes) { return fails() ? NULL : realloc(at, bytes); }
 #define malloc failing_malloc
-#define calloc failing_calloc
 #define realloc failing_realloc
 #include "proxy/base/arena.c"
 #include "proxy/base/buf.c"
 #include "proxy/ollama_ask.c"
 #undef malloc
-#undef calloc
 #undef realloc
 
 enum { ROOM = 8 << 20 };
@@ -368,25 +366,40 @@ static void candidates_vary_only_what_they_should(void **state)
 	          "{\"model\":\"m\",\"prompt\":\"q\",\"stream\":false,\"options\":{\"temperature\":0.7,\"seed\":2147483647}}");
 }
 
-static void half_a_body_is_never_sent(void **state)
+static char *nested(int levels)
 {
-	char body[4096] = "{\"model\":\"m\",\"format\":", *at = body + strlen(body);
-	struct variant v = { 0 };
-	struct buf out;
+	char *body = (malloc)(8192), *at = body + sprintf(body, "{\"model\":\"m\",\"format\":");
 
-	(void)state;
-	for (int i = 0; i < SCAN_DEPTH + 20; i++)
+	for (int i = 0; i < levels; i++)
 		at += sprintf(at, "{\"a\":");
 	at += sprintf(at, "1");
-	for (int i = 0; i < SCAN_DEPTH + 20; i++)
+	for (int i = 0; i < levels; i++)
 		*at++ = '}';
 	strcpy(at, ",\"prompt\":\"q\"}");
-	struct parsed p = parse_text(FAMILY_GENERATE, body);
+	return body;
+}
+
+static void what_is_understood_can_be_varied(void **state)
+{
+	struct variant v = { 0 };
+	struct buf out;
+	char *most = nested(SCAN_DEPTH - 1), *more = nested(SCAN_DEPTH + 1);
+
+	(void)state;
+	struct parsed p = parse_text(FAMILY_GENERATE, most);
 	assert_null(p.doubt);
 	buf_init(&out, ROOM);
+	assert_int_equal(dialect_ollama.vary(&p.ask, &v, &out), ERR_OK);
+	p.ask.forward = slice_text(more);                /* half of a body is never sent */
+	buf_fini(&out);
 	assert_int_equal(dialect_ollama.vary(&p.ask, &v, &out), ERR_BAD_JSON);
 	buf_fini(&out);
 	done(&p);
+	p = parse_text(FAMILY_GENERATE, more);
+	assert_string_equal(p.doubt, "nested too deep");
+	done(&p);
+	free(most);
+	free(more);
 }
 
 /* ---- limits ---- */
@@ -444,7 +457,7 @@ int main(void)
 		cmocka_unit_test(cut_anywhere_it_is_doubt), cmocka_unit_test(says_what_it_is_about),
 		cmocka_unit_test(scope_is_the_form_without_the_question), cmocka_unit_test(forwards_the_clients_own_bytes_but_for_complex),
 		cmocka_unit_test(complex_is_read_wherever_it_stands), cmocka_unit_test(candidates_vary_only_what_they_should),
-		cmocka_unit_test(half_a_body_is_never_sent), cmocka_unit_test(every_allocation_may_fail), cmocka_unit_test(an_arena_too_small_is_doubt),
+		cmocka_unit_test(what_is_understood_can_be_varied), cmocka_unit_test(every_allocation_may_fail), cmocka_unit_test(an_arena_too_small_is_doubt),
 	};
 	json_set_alloc_funcs(failing_malloc, free);
 	return cmocka_run_group_tests(tests, NULL, NULL);
