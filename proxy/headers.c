@@ -1,19 +1,20 @@
 /* headers.c - see headers.h. */
 #include "proxy/headers.h"
 
-bool header_listed(struct slice name, const char *const *names, size_t n)
+bool header_listed(struct slice name, const struct slice *names, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		if (slice_is_nocase(name, slice_text(names[i])))
+		if (name.len == names[i].len && slice_is_nocase(name, names[i]))
 			return true;
 	return false;
 }
 
 bool header_is_hop(struct slice name, struct slice connection)
 {
-	static const char *const hop_by_hop[] = {
-		"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization", "TE", "Trailer",
-		"Transfer-Encoding", "Upgrade",
+	static const struct slice hop_by_hop[] = {
+		SLICE_INIT("Connection"), SLICE_INIT("Keep-Alive"), SLICE_INIT("Proxy-Connection"),
+		SLICE_INIT("Proxy-Authenticate"), SLICE_INIT("Proxy-Authorization"), SLICE_INIT("TE"),
+		SLICE_INIT("Trailer"), SLICE_INIT("Transfer-Encoding"), SLICE_INIT("Upgrade"),
 	};
 	struct slice item;
 
@@ -36,12 +37,15 @@ struct forwarding {
 static void forward(void *arg, struct slice name, struct slice value)
 {
 	/* Expect is answered here; Origin is judged here; framing is curl's */
-	static const char *const ours[] = {
-		"Host", "Content-Length", "Expect", "Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers",
-		"X-Cache-Semantic", "X-Cache-TTL", "X-Cache-Namespace", "X-Complex", "X-Complex-Explain",
+	static const struct slice ours[] = {
+		SLICE_INIT("Host"), SLICE_INIT("Content-Length"), SLICE_INIT("Expect"), SLICE_INIT("Origin"),
+		SLICE_INIT("Access-Control-Request-Method"), SLICE_INIT("Access-Control-Request-Headers"),
+		SLICE_INIT("X-Cache-Semantic"), SLICE_INIT("X-Cache-TTL"), SLICE_INIT("X-Cache-Namespace"),
+		SLICE_INIT("X-Complex"), SLICE_INIT("X-Complex-Explain"),
 	};
-	static const char *const the_caches[] = {
-		"Accept-Encoding", "Cache-Control", "Pragma", "If-None-Match", "If-Modified-Since", "Range",
+	static const struct slice the_caches[] = {
+		SLICE_INIT("Accept-Encoding"), SLICE_INIT("Cache-Control"), SLICE_INIT("Pragma"),
+		SLICE_INIT("If-None-Match"), SLICE_INIT("If-Modified-Since"), SLICE_INIT("Range"),
 	};
 	struct forwarding *f = arg;
 

@@ -10,7 +10,7 @@
 bool header_is_hop(struct slice name, struct slice connection);
 
 /* Is it one of the names? */
-bool header_listed(struct slice name, const char *const *names, size_t n);
+bool header_listed(struct slice name, const struct slice *names, size_t n);
 #define HEADER_LISTED(name, names) header_listed(name, names, sizeof(names) / sizeof *(names))
 
 /* Copies what goes upstream of r's headers into to, `most` at most; returns how many. asked: a generation's request,

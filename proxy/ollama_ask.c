@@ -26,7 +26,7 @@ enum { F_CHAT = 1 << FAMILY_CHAT, F_GENERATE = 1 << FAMILY_GENERATE, F_EMBED = 1
        F_EMBEDDINGS = 1 << FAMILY_EMBEDDINGS, F_ASK = F_CHAT | F_GENERATE, F_ALL = 15 };
 
 /* Every field Ollama documents, and `complex`, which is ours. A key that folds to one of these without being it is doubt. */
-#define FIELD(name, families, types) { { name, sizeof(name) - 1 }, families, types }
+#define FIELD(name, families, types) { SLICE_INIT(name), families, types }
 static const struct field { struct slice name; unsigned families, types; } fields[] = {
 	FIELD("model", F_ALL, T_TEXT), FIELD("messages", F_CHAT, T_ARRAY),
 	FIELD("prompt", F_GENERATE | F_EMBEDDINGS, T_TEXT), FIELD("input", F_EMBED, T_TEXT | T_TEXTS),
@@ -88,7 +88,7 @@ static bool is_whole(struct slice v)
 /* NAN if it is none. */
 static double number_of(struct slice v)
 {
-	char text[64];
+	char text[CANONICAL_NUMBER + 16];
 
 	if (!is_number(v) || v.len >= sizeof text)
 		return (double)NAN;
@@ -208,7 +208,7 @@ static bool key_is(struct slice written, struct slice key)
 /* The canonical form makes 1.0 a whole number; Ollama refuses it where it wants one. */
 static const char *check_whole(const struct object *top, struct slice body)
 {
-	static const struct slice fields_whole[] = { { "top_logprobs", 12 }, { "dimensions", 10 } };
+	static const struct slice fields_whole[] = { SLICE_INIT("top_logprobs"), SLICE_INIT("dimensions") };
 	struct slice name, value;
 	struct scan s;
 
@@ -271,7 +271,7 @@ static void put_sorted(struct form *f, struct object *o)
  * be anything in JSON. */
 static void put_form(struct form *f, struct object *top, struct object *options, struct slice model)
 {
-	static const struct slice left_out[] = { { "stream", 6 }, { "keep_alive", 10 }, { "complex", 7 } };
+	static const struct slice left_out[] = { SLICE_INIT("stream"), SLICE_INIT("keep_alive"), SLICE_INIT("complex") };
 	bool first = true;
 
 	qsort(top->member, top->n, sizeof *top->member, by_name);
@@ -300,7 +300,7 @@ static void put_form(struct form *f, struct object *top, struct object *options,
 
 struct slice model_full_name(struct arena *arena, struct slice name)
 {
-	static const struct slice defaults[] = { { "registry.ollama.ai/", 19 }, { "library/", 8 } };
+	static const struct slice defaults[] = { SLICE_INIT("registry.ollama.ai/"), SLICE_INIT("library/") };
 	char *text = arena_alloc(arena, name.len + sizeof ":latest");
 	size_t len = name.len, tag_from = 0;
 
@@ -441,12 +441,13 @@ static const char *find_question(const struct object *top, struct ask *ask, stru
 
 static void read_options(const struct object *options, struct ask *ask)
 {
-	double temperature = number_of(member_of(options, SLICE("temperature"))), most = number_of(member_of(options, SLICE("num_predict")));
+	struct slice temperature = member_of(options, SLICE("temperature"));
+	double most = number_of(member_of(options, SLICE("num_predict")));
 
-	ask->temperature_set = !isnan(temperature);
+	ask->temperature_set = is_number(temperature);
 	ask->seed_set = is_whole(member_of(options, SLICE("seed")));
 	ask->top_p_set = is_number(member_of(options, SLICE("top_p")));
-	ask->deterministic = ask->seed_set || temperature == 0;
+	ask->deterministic = ask->seed_set || slice_is(temperature, SLICE("0"));
 	ask->length_set = !isnan(most);
 	ask->num_predict = isnan(most) ? 0 : most > INT32_MAX ? INT32_MAX : most < -INT32_MAX ? -INT32_MAX : (int64_t)most;
 }

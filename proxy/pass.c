@@ -40,9 +40,10 @@ struct replying {
 
 static void reply_header(void *arg, struct slice name, struct slice value)
 {
-	static const char *const ours[] = {
-		"Content-Length", "Access-Control-Allow-Origin", "Access-Control-Expose-Headers", "X-Cache", "Cache-Status",
-		"X-Cache-Similarity", "X-Candidates", "X-Complex-Explain",
+	static const struct slice ours[] = {
+		SLICE_INIT("Content-Length"), SLICE_INIT("Access-Control-Allow-Origin"),
+		SLICE_INIT("Access-Control-Expose-Headers"), SLICE_INIT("X-Cache"), SLICE_INIT("Cache-Status"),
+		SLICE_INIT("X-Cache-Similarity"), SLICE_INIT("X-Candidates"), SLICE_INIT("X-Complex-Explain"),
 	};
 	struct replying *r = arg;
 

@@ -39,6 +39,7 @@ struct upstream {
 	struct hosts *hosts;
 	struct metrics *metrics;
 	struct curl_loop curl;
+	CURLU *url[HOSTS_MAX];               /* of the hosts; NULL: curl takes the text alone */
 	CURL *idle[IDLE_EASY_MAX];           /* easy handles to use again */
 	size_t n_idle;
 	size_t n_transfers;
@@ -334,7 +335,10 @@ static bool add_line(struct private *t, const char *name, const char *value)
 static bool make_headers(struct private *t)
 {
 	/* what curl would add of its own */
-	static const char *const unwanted[] = { "Expect", "Accept", "Content-Type", "User-Agent" };
+	static const struct { struct slice name; const char *none; } unwanted[] = {
+		{ SLICE_INIT("Expect"), "Expect:" }, { SLICE_INIT("Accept"), "Accept:" },
+		{ SLICE_INIT("Content-Type"), "Content-Type:" }, { SLICE_INIT("User-Agent"), "User-Agent:" },
+	};
 	bool ok = true;
 
 	for (size_t i = 0; i < t->rq.n_headers && ok; i++)
@@ -342,12 +346,10 @@ static bool make_headers(struct private *t)
 	for (size_t i = 0; i < sizeof unwanted / sizeof *unwanted && ok; i++) {
 		bool there = false;
 		for (size_t k = 0; k < t->rq.n_headers; k++)
-			there |= slice_is_nocase(slice_text(t->rq.headers[k].name), slice_text(unwanted[i]));
+			there |= slice_is_nocase(slice_text(t->rq.headers[k].name), unwanted[i].name);
 		if (there)
 			continue;
-		char line[32];
-		snprintf(line, sizeof line, "%s:", unwanted[i]);
-		struct curl_slist *more = curl_slist_append(t->headers, line);
+		struct curl_slist *more = curl_slist_append(t->headers, unwanted[i].none);
 		ok = more != NULL;
 		t->headers = more ? more : t->headers;
 	}
@@ -420,10 +422,12 @@ static enum err send_off(struct private *t)
 	CURL *c = t->easy;
 	curl_loop_own(&u->curl, c);
 	curl_easy_setopt(c, CURLOPT_PRIVATE, t);
+	/* the URL it has read once, so that it does not read it for every transfer; the text is for its messages */
 	curl_easy_setopt(c, CURLOPT_URL, hosts_url(u->hosts, (size_t)t->pub.host));
+	curl_easy_setopt(c, CURLOPT_CURLU, u->url[t->pub.host]);
 	curl_easy_setopt(c, CURLOPT_REQUEST_TARGET, t->rq.target);
 	curl_easy_setopt(c, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-	curl_easy_setopt(c, CURLOPT_PROXY, "");
+	curl_easy_setopt(c, CURLOPT_NOPROXY, "*");
 	curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(c, CURLOPT_HTTPHEADER, t->headers);
 	curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, (long)t->rq.connect_ms);
@@ -535,6 +539,13 @@ struct upstream *upstream_new(struct loop *loop, struct alarms *alarms, struct h
 	u->alarms = alarms;
 	u->hosts = hosts;
 	u->metrics = metrics;
+	for (size_t i = 0; i < hosts_count(hosts); i++) {
+		u->url[i] = curl_url();
+		if (u->url[i] && curl_url_set(u->url[i], CURLUPART_URL, hosts_url(hosts, i), 0)) {
+			curl_url_cleanup(u->url[i]);     /* a transfer will say what is wrong with it */
+			u->url[i] = NULL;
+		}
+	}
 	curl_loop_init(&u->curl, loop, check_done, u);
 	return u;
 }
@@ -549,5 +560,7 @@ void upstream_free(struct upstream *u)
 	assert(u->n_transfers == 0);
 	for (size_t i = 0; i < u->n_idle; i++)
 		curl_easy_cleanup(u->idle[i]);
+	for (size_t i = 0; i < HOSTS_MAX; i++)
+		curl_url_cleanup(u->url[i]);
 	curl_loop_fini(&u->curl, free_upstream);
 }

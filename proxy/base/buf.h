@@ -17,7 +17,8 @@ struct slice {
 	const char *at;
 	size_t len;
 };
-#define SLICE(literal) ((struct slice){ "" literal, sizeof(literal) - 1 })
+#define SLICE_INIT(literal) { "" literal, sizeof(literal) - 1 }     /* where only constants may stand */
+#define SLICE(literal) ((struct slice)SLICE_INIT(literal))
 
 static inline struct slice slice_of(const char *at, size_t len)
 {

@@ -2,7 +2,6 @@
  * names in one object are the same if their written forms are. */
 #include "proxy/base/canonical.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unicode/utf8.h>
@@ -10,7 +9,7 @@
 #include "proxy/base/ask.h"
 #include "proxy/base/scan.h"
 
-enum { FEW_NAMES = 16, INT64_DIGITS = 19, UTF8_LONGEST = 4 };
+enum { FEW_NAMES = 16, INT64_DIGITS = 19, DOUBLE_DIGITS = 308, EXPONENT_MOST = 9999, UTF8_LONGEST = 4 };
 
 struct name { size_t from, len; };       /* in out */
 
@@ -110,39 +109,51 @@ static const char *text(struct writer *w, const char *p)
 
 /* ---- numbers and words ---- */
 
-/* A whole value is written like the integer it equals, so that 0 and 0.0 are one; past 2^53, where a double may stand for
- * several integers, like none. */
-static bool put_double(struct writer *w, double d)
+static bool fits_64_bits(const char *digits, size_t n, bool negative)
 {
-	char number[40];
-	bool whole = d == floor(d), sure = fabs(d) < 0x1p53;
-	int len = whole && sure ? snprintf(number, sizeof number, "%lld", (long long)d)
-	                        : snprintf(number, sizeof number, whole ? "%.17e" : "%.17g", d);
-	return put(w, number, (size_t)len);
-}
+	static const char most[] = "9223372036854775807", least[] = "9223372036854775808";
 
-static bool put_real(struct writer *w, const char *from, size_t len)
-{
-	char number[CANONICAL_NUMBER + 1];
-
-	if (len > CANONICAL_NUMBER)
-		return refuse(w, "a number too long");
-	memcpy(number, from, len);
-	number[len] = '\0';
-	double d = strtod(number, NULL);
-	return isinf(d) ? refuse(w, "a number too large") : put_double(w, d);
+	return n < INT64_DIGITS || (n == INT64_DIGITS && memcmp(digits, negative ? least : most, n) <= 0);
 }
 
 static bool put_whole(struct writer *w, const char *from, size_t len)
 {
-	static const char most[] = "9223372036854775807", least[] = "9223372036854775808";
 	bool negative = *from == '-';
 	const char *digits = from + negative;
-	size_t n = len - negative;
 
-	if (n > INT64_DIGITS || (n == INT64_DIGITS && memcmp(digits, negative ? least : most, n) > 0))
+	if (!fits_64_bits(digits, len - negative, negative))
 		return refuse(w, "a number too large");
 	return *digits == '0' ? put(w, "0", 1) : put(w, from, len);          /* -0 too */
+}
+
+/* A number with a fraction or an exponent, by its value: digits without zeros at either end, times a power of ten. Where
+ * that is whole it is written like the whole number it equals, so that 0 and 0.0 are one. No double is made of it, so what
+ * a double does not tell apart stays apart, and nothing is lost but a hit. */
+static bool put_decimal(struct writer *w, struct slice whole, struct slice fraction, int exponent, bool negative)
+{
+	char digits[CANONICAL_NUMBER + INT64_DIGITS], *at = digits;
+
+	if (whole.len + fraction.len > CANONICAL_NUMBER)
+		return refuse(w, "a number too long");
+	memcpy(digits, whole.at, whole.len);
+	memcpy(digits + whole.len, fraction.at, fraction.len);
+	size_t n = whole.len + fraction.len;
+	for (exponent -= (int)fraction.len; n && digits[n - 1] == '0'; n--)
+		exponent++;
+	for (; n && *at == '0'; n--)
+		at++;
+	if (!n)
+		return put(w, "0", 1);
+	if ((int)n + exponent > DOUBLE_DIGITS)
+		return refuse(w, "a number too large");
+	if (negative && !put(w, "-", 1))
+		return false;
+	char *end = at + n;
+	if (exponent >= 0 && n + (size_t)exponent <= INT64_DIGITS)
+		memset(end, '0', (size_t)exponent);
+	if (exponent >= 0 && fits_64_bits(at, n + (size_t)exponent, negative))
+		return put(w, at, n + (size_t)exponent);
+	return put(w, at, n + (size_t)snprintf(end, 8, "e%d", exponent));
 }
 
 static const char *skip_digits(const struct writer *w, const char *p)
@@ -152,36 +163,51 @@ static const char *skip_digits(const struct writer *w, const char *p)
 	return p;
 }
 
+/* p is behind the e. */
+static const char *read_exponent(struct writer *w, const char *p, int *exponent)
+{
+	bool negative = p < w->end && *p == '-';
+	int n = 0;
+
+	p += p < w->end && (*p == '-' || *p == '+');
+	const char *end = skip_digits(w, p);
+	if (end == p)
+		return not_json(w);
+	for (; p < end; p++) {
+		n = n * 10 + (*p - '0');
+		if (n > EXPONENT_MOST)
+			return wrong(w, negative ? "a number too small" : "a number too large");
+	}
+	*exponent = negative ? -n : n;
+	return end;
+}
+
 static const char *number(struct writer *w, const char *p)
 {
-	const char *from = p, *digits, *whole;
+	const char *from = p, *digits = p + (*p == '-'), *end;
+	struct slice fraction = SLICE("");
+	int exponent = 0;
 
-	digits = p += *p == '-';
-	p = p < w->end && *p == '0' ? p + 1 : skip_digits(w, p);
+	p = digits < w->end && *digits == '0' ? digits + 1 : skip_digits(w, digits);
 	if (p == digits)
 		return not_json(w);
-	whole = p;
+	end = p;
 	if (p < w->end && *p == '.') {
-		digits = ++p;
-		p = skip_digits(w, p);
-		if (p == digits)
+		p = skip_digits(w, ++p);
+		fraction = slice_of(end + 1, (size_t)(p - end) - 1);
+		if (!fraction.len)
 			return not_json(w);
 	}
-	if (p < w->end && (*p == 'e' || *p == 'E')) {
-		p++;
-		p += p < w->end && (*p == '+' || *p == '-');
-		digits = p;
-		p = skip_digits(w, p);
-		if (p == digits)
-			return not_json(w);
-	}
-	bool done = p == whole ? put_whole(w, from, (size_t)(p - from)) : put_real(w, from, (size_t)(p - from));
+	if (p < w->end && (*p == 'e' || *p == 'E') && !(p = read_exponent(w, p + 1, &exponent)))
+		return NULL;
+	bool done = p == end ? put_whole(w, from, (size_t)(p - from))
+	                     : put_decimal(w, slice_of(digits, (size_t)(end - digits)), fraction, exponent, digits > from);
 	return done ? p : NULL;
 }
 
 static const char *word(struct writer *w, const char *p)
 {
-	static const struct slice words[] = { { "true", 4 }, { "false", 5 }, { "null", 4 } };
+	static const struct slice words[] = { SLICE_INIT("true"), SLICE_INIT("false"), SLICE_INIT("null") };
 
 	for (size_t i = 0; i < sizeof words / sizeof *words; i++)
 		if ((size_t)(w->end - p) >= words[i].len && !memcmp(p, words[i].at, words[i].len))

@@ -7,6 +7,7 @@
 
 #include "cache/key.h"
 #include "proxy/dialect.h"
+#include "tests/json_alike.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -14,27 +15,6 @@ static void check(int ok)
 {
 	if (!ok)
 		abort();
-}
-
-/* Two of jansson's trees, whichever way their numbers are written. */
-static int alike(const json_t *a, const json_t *b)
-{
-	const char *key;
-	json_t *value;
-	size_t i;
-
-	if (json_is_number(a) && json_is_number(b))
-		return json_is_integer(a) && json_is_integer(b) ? json_integer_value(a) == json_integer_value(b)
-		                                                : json_number_value(a) == json_number_value(b);
-	if (json_typeof(a) != json_typeof(b) || json_object_size(a) != json_object_size(b) || json_array_size(a) != json_array_size(b))
-		return 0;
-	json_object_foreach((json_t *)(uintptr_t)a, key, value)
-		if (!json_object_get(b, key) || !alike(value, json_object_get(b, key)))
-			return 0;
-	json_array_foreach(a, i, value)
-		if (!alike(value, json_array_get(b, i)))
-			return 0;
-	return !json_is_string(a) || json_equal(a, b);
 }
 
 /* What is understood is what jansson reads; what is said to be no JSON, it cannot read. */
@@ -51,9 +31,9 @@ static void check_read(struct slice body, const struct ask *ask, const char *dou
 			json_object_del(read, left_out[i]);
 			json_object_del(form, left_out[i]);
 		}
-		check(alike(read, form));
+		check(json_alike(read, form));
 		json_decref(form);
-	} else if (!strcmp(doubt, "not JSON") || !strcmp(doubt, "key twice") || !strcmp(doubt, "a number too large")) {
+	} else if (!strcmp(doubt, "not JSON") || !strcmp(doubt, "key twice")) {
 		check(!json_is_object(read));
 	}
 	json_decref(read);
