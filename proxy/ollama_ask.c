@@ -224,12 +224,23 @@ static const char *check_whole(const struct object *top, struct slice body)
 
 /* ---- the form of the ask ---- */
 
-static int by_name(const void *a, const void *b)
+static bool comes_before(const struct member *m, const struct member *n)
 {
-	const struct member *m = a, *n = b;
 	int order = memcmp(m->name.at, n->name.at, m->name.len < n->name.len ? m->name.len : n->name.len);
 
-	return order ? order : (m->name.len > n->name.len) - (m->name.len < n->name.len);
+	return order ? order < 0 : m->name.len < n->name.len;
+}
+
+/* They are few, and mostly in the order the client's library always has them. */
+static void sort(struct object *o)
+{
+	for (size_t i = 1; i < o->n; i++) {
+		struct member m = o->member[i];
+		size_t at = i;
+		for (; at && comes_before(&m, &o->member[at - 1]); at--)
+			o->member[at] = o->member[at - 1];
+		o->member[at] = m;
+	}
 }
 
 struct form {
@@ -258,7 +269,7 @@ static void put_sorted(struct form *f, struct object *o)
 {
 	bool first = true;
 
-	qsort(o->member, o->n, sizeof *o->member, by_name);
+	sort(o);
 	put(f, SLICE("{"));
 	for (size_t i = 0; i < o->n; i++) {
 		put_name(f, &first, o->member[i].name);
@@ -274,7 +285,7 @@ static void put_form(struct form *f, struct object *top, struct object *options,
 	static const struct slice left_out[] = { SLICE_INIT("stream"), SLICE_INIT("keep_alive"), SLICE_INIT("complex") };
 	bool first = true;
 
-	qsort(top->member, top->n, sizeof *top->member, by_name);
+	sort(top);
 	put(f, SLICE("{"));
 	for (struct member *m = top->member; m < top->member + top->n; m++) {
 		bool out = false;

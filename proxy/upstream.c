@@ -398,7 +398,6 @@ static enum err add_to_multi(struct private *t)
 	count(t, &u->metrics->upstream_requests);
 	t->last_bytes = loop_now(u->loop);
 	alarm_set(u->alarms, &t->alarm, t->rq.first_byte_ms, on_alarm);
-	curl_loop_set_off(&u->curl);
 	return ERR_OK;
 }
 

@@ -2,14 +2,13 @@
  * names in one object are the same if their written forms are. */
 #include "proxy/base/canonical.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <unicode/utf8.h>
 
 #include "proxy/base/ask.h"
 #include "proxy/base/scan.h"
 
-enum { FEW_NAMES = 16, INT64_DIGITS = 19, DOUBLE_DIGITS = 308, EXPONENT_MOST = 9999, UTF8_LONGEST = 4 };
+enum { FEW_NAMES = 16, INT64_DIGITS = 19, DOUBLE_DIGITS = 308, EXPONENT_MOST = 9999, EXPONENT_BYTES = 8, UTF8_LONGEST = 4 };
 
 struct name { size_t from, len; };       /* in out */
 
@@ -126,6 +125,18 @@ static bool put_whole(struct writer *w, const char *from, size_t len)
 	return *digits == '0' ? put(w, "0", 1) : put(w, from, len);          /* -0 too */
 }
 
+static bool put_exponent(struct writer *w, int exponent)
+{
+	char text[EXPONENT_BYTES], *at = text + sizeof text;
+
+	for (int n = abs(exponent); n || at == text + sizeof text; n /= 10)
+		*--at = (char)('0' + n % 10);
+	if (exponent < 0)
+		*--at = '-';
+	*--at = 'e';
+	return put(w, at, (size_t)(text + sizeof text - at));
+}
+
 /* A number with a fraction or an exponent, by its value: digits without zeros at either end, times a power of ten. Where
  * that is whole it is written like the whole number it equals, so that 0 and 0.0 are one. No double is made of it, so what
  * a double does not tell apart stays apart, and nothing is lost but a hit. */
@@ -153,7 +164,7 @@ static bool put_decimal(struct writer *w, struct slice whole, struct slice fract
 		memset(end, '0', (size_t)exponent);
 	if (exponent >= 0 && fits_64_bits(at, n + (size_t)exponent, negative))
 		return put(w, at, n + (size_t)exponent);
-	return put(w, at, n + (size_t)snprintf(end, 8, "e%d", exponent));
+	return put(w, at, n) && put_exponent(w, exponent);
 }
 
 static const char *skip_digits(const struct writer *w, const char *p)
