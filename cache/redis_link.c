@@ -232,6 +232,18 @@ void redis_link_flush(struct redis_link *l)
 	c->flushing = false;
 }
 
+int redis_link_peer(const struct redis_link *l, struct sockaddr_storage *address, const char **path)
+{
+	socklen_t len = sizeof *address;
+
+	*path = NULL;
+	if (!l->conn || getpeername(l->conn->ac->c.fd, (struct sockaddr *)address, &len))
+		return -1;
+	if (address->ss_family == AF_UNIX)       /* by the name it was found with: the server's own may be relative */
+		*path = l->url->hosts[(l->attempt - 1) % l->url->n_hosts].name;
+	return 0;
+}
+
 void redis_link_drop(struct redis_link *l, const char *why)
 {
 	if (l->conn)

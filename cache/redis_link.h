@@ -57,6 +57,10 @@ static inline bool redis_link_up(const struct redis_link *l)
 bool redis_send(struct redis_link *l, struct redis_call *call, int argc, const char **argv, const size_t *lens);
 void redis_link_flush(struct redis_link *l);
 
+/* Where its connection leads: an address, or the path of a unix socket, which is then not NULL. 0, or -1 when there is none. */
+struct sockaddr_storage;
+int redis_link_peer(const struct redis_link *l, struct sockaddr_storage *address, const char **path);
+
 /* The library is gone from the server (a flush, a restart without persistence): loads it again. */
 void redis_link_reload(struct redis_link *l);
 

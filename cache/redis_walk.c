@@ -45,6 +45,8 @@ static void walk_end(struct redis_op *op)
 	uint64_t removed = s->removed;
 	enum store_news news = s->failed ? STORE_FAILED : s->rows ? STORE_FOUND : STORE_NONE;
 
+	if (w->remove)
+		redis_changed(op->link->store);
 	redis_op_free(op);
 	w->done(w, news, removed);
 }
@@ -84,6 +86,7 @@ static void remove_found(struct redis_found *f)
 	char name[NAME_BYTES], index[PREFIX_MAX + 8];
 	struct command del = { 0 }, unindex = { 0 };
 
+	redis_changed(f->op->link->store);
 	command_word(&del, "UNLINK");
 	command_add(&del, name, redis_entry_name(s, name, f->key));
 	snprintf(index, sizeof index, "%sindex", s->prefix);

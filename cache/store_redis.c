@@ -16,7 +16,7 @@
 #include "cache/redis_function.h"
 #include "cache/redis_store.h"
 
-enum { COUNT_EVERY_MS = 2000, CHECK_MS = 300 };
+enum { CHECK_MS = 300 };
 
 static struct redis *of(struct store *store)
 {
@@ -27,6 +27,11 @@ void redis_failed(struct redis *s)
 {
 	if (s->store.errors)
 		atomic_fetch_add_explicit(s->store.errors, 1, memory_order_relaxed);
+}
+
+void redis_changed(struct redis *s)
+{
+	atomic_fetch_add_explicit(&s->changes, 1, memory_order_release);
 }
 
 void command_add(struct command *c, const void *at, size_t len)
@@ -286,6 +291,21 @@ static void redis_cancel(struct store_link *l, struct store_get *g)
 	g->link_private = NULL;
 }
 
+/* version: what others changed is heard; what this process changes counts when it is sent, and before it is said to be done */
+
+static uint64_t redis_version(struct store_link *l)
+{
+	uint64_t heard = redis_ear_version(&l->ear);
+
+	return heard ? heard + atomic_load_explicit(&l->store->changes, memory_order_acquire) : 0;
+}
+
+/* An answer is given again for a second at most; then a GET tells the server's eviction that it is in use. */
+static void redis_used(struct store_link *l, uint64_t place)
+{
+	(void)l, (void)place;
+}
+
 /* put and drop */
 
 static void write_end(struct redis_op *op)
@@ -294,6 +314,7 @@ static void write_end(struct redis_op *op)
 	void *its = op->arg;
 	bool ok = op->ok;
 
+	redis_changed(op->link->store);          /* also if it is said to have failed: who knows how far it got */
 	redis_op_free(op);
 	if (done)
 		done(its, ok);
@@ -369,6 +390,7 @@ static void redis_put(struct store_link *l, const struct store_item *item, void 
 	op->arg = its;
 	snprintf(ttl_text, sizeof ttl_text, "%lld", (long long)ttl);
 	snprintf(end_text, sizeof end_text, "%lld", (long long)item->expires_ms);
+	redis_changed(s);
 	command_word(&c, "SET");
 	command_add(&c, name, name_len);
 	command_add(&c, item->entry.at, item->entry.len);
@@ -420,6 +442,7 @@ static void redis_drop(struct store_link *l, const uint8_t key[KEY_BYTES], void 
 	}
 	op->done = done;
 	op->arg = its;
+	redis_changed(s);
 	command_word(&c, "DEL");
 	command_add(&c, name, len);
 	if (!redis_op_send(op, &op->call[0], on_deleted, &c)) {
@@ -435,73 +458,12 @@ static void redis_drop(struct store_link *l, const uint8_t key[KEY_BYTES], void 
 	redis_op_send(op, &op->call[1], on_indexed, &c);
 }
 
-/* The numbers for state(): asked for by one link or another, every two seconds. */
-
-static struct store_link *counter_of(struct redis_call *call, int nth)
-{
-	return (struct store_link *)(void *)((char *)(call - nth) - offsetof(struct store_link, count_call));
-}
-
-static void on_expired(struct redis_call *call, const redisReply *r)
-{
-	struct store_link *l = counter_of(call, 0);
-
-	l->counting--;
-	(void)redis_is_error(l, r);
-}
-
-static void on_count(struct redis_call *call, const redisReply *r)
-{
-	struct store_link *l = counter_of(call, 1);
-
-	l->counting--;
-	if (!redis_is_error(l, r) && r->type == REDIS_REPLY_INTEGER)
-		atomic_store(&l->store->entries, (uint64_t)r->integer);
-}
-
-static void on_memory(struct redis_call *call, const redisReply *r)
-{
-	struct store_link *l = counter_of(call, 2);
-
-	l->counting--;
-	if (redis_is_error(l, r) || r->type != REDIS_REPLY_STRING)
-		return;
-	const char *at = strstr(r->str, "used_memory:");
-	if (at)
-		atomic_store(&l->store->bytes, strtoull(at + strlen("used_memory:"), NULL, 10));
-}
-
-static void count(struct store_link *l)
-{
-	struct redis *s = l->store;
-	int64_t now = clock_us() / 1000, last = atomic_load(&s->counted_at);
-	char index[PREFIX_MAX + 8], until[32];
-
-	if (!redis_link_up(&l->redis) || l->counting || (last && now - last < COUNT_EVERY_MS / 2) ||
-	    !atomic_compare_exchange_strong(&s->counted_at, &last, now))
-		return;
-	snprintf(index, sizeof index, "%sindex", s->prefix);
-	snprintf(until, sizeof until, "%lld", (long long)wall_now());
-	const struct { const char *word[4]; void (*done)(struct redis_call *, const redisReply *); } ask[3] = {
-		{ { "ZREMRANGEBYSCORE", index, "-inf", until }, on_expired },
-		{ { "ZCARD", index }, on_count },
-		{ { "INFO", "memory" }, on_memory },
-	};
-	for (int i = 0; i < 3; i++) {
-		struct command c = { 0 };
-		for (int j = 0; j < 4 && ask[i].word[j]; j++)
-			command_word(&c, ask[i].word[j]);
-		l->count_call[i].done = ask[i].done;
-		if (!redis_send(&l->redis, &l->count_call[i], c.n, c.at, c.len))
-			return;
-		l->counting++;
-	}
-	redis_link_flush(&l->redis);
-}
-
 static void on_counter(uv_timer_t *t)
 {
-	count(t->data);
+	struct store_link *l = t->data;
+
+	redis_ear_open(&l->ear);
+	redis_count(l);
 }
 
 static void on_changed(struct redis_link *link)
@@ -516,6 +478,8 @@ static void on_changed(struct redis_link *link)
 	l->was_up = up;
 	if (up)
 		uv_timer_start(&l->counter, on_counter, 0, COUNT_EVERY_MS);
+	else
+		redis_ear_close(&l->ear);
 }
 
 static void handle_closed(struct store_link *l)
@@ -527,6 +491,11 @@ static void handle_closed(struct store_link *l)
 static void on_link_closed(struct redis_link *link)
 {
 	handle_closed((struct store_link *)link);
+}
+
+static void on_ear_closed(struct redis_ear *ear)
+{
+	handle_closed((struct store_link *)(void *)((char *)ear - offsetof(struct store_link, ear)));
 }
 
 static void on_timer_closed(uv_handle_t *timer)
@@ -553,6 +522,9 @@ static struct store_link *redis_attach(struct store *store, struct loop *loop)
 	l->redis.function = redis_function;
 	l->redis.changed = on_changed;
 	l->redis.closed = on_link_closed;
+	l->ear.link = &l->redis;
+	l->ear.prefix = s->prefix;
+	l->ear.closed = on_ear_closed;
 	redis_link_open(&l->redis, loop);
 	return l;
 }
@@ -560,6 +532,8 @@ static struct store_link *redis_attach(struct store *store, struct loop *loop)
 static void redis_detach(struct store_link *l)
 {
 	redis_link_close(&l->redis);
+	if (redis_ear_end(&l->ear))
+		l->open_handles++;
 	while (l->ops)
 		redis_op_free(l->ops);
 	if (l->was_up)
@@ -597,6 +571,8 @@ static const struct store_ops redis_ops = {
 	.detach = redis_detach,
 	.get = redis_get,
 	.cancel = redis_cancel,
+	.version = redis_version,
+	.used = redis_used,
 	.put = redis_put,
 	.drop = redis_drop,
 	.walk = redis_walk,

@@ -328,6 +328,31 @@ def a_reply_given_again_is_the_one_that_would_be_made(s):
         ttls.add(r.get('Cache-Status').split('ttl=')[1])
 
 
+def gone_from_redis_is_gone(s):
+    """What another proxy, or nobody we know, takes out of a shared Redis is not given again: but for the moment until Redis
+    has told, which is longer where it waits for a core. Without being told it would be most of a second, each time."""
+    f, r = s.fake(), s.redis()
+    o = {'semantic.enabled': 'off', 'cache.store': 'redis', 'redis.url': r.url, 'server.workers': 2,
+         'redis.timeout': '5s' if SANITIZED else '1s'}
+    p, q = s.proxy(f, o), s.proxy(f, o)
+    removals = [lambda: r.command('FLUSHALL'), lambda: q.ask('DELETE', '/ollacache/cache?all=1')] * 8
+    at_once = 0
+    for remove in removals:
+        hit_after(p, lambda: p.generate('q'))
+        for _ in range(6):
+            assert p.generate('q').cache == 'exact'
+        remove()
+        first, end = p.generate('q').cache, time.monotonic() + LATE
+        at_once += first == 'miss'
+        while first != 'miss':
+            assert time.monotonic() < end and first == 'exact', first
+            first = p.generate('q').cache
+        p.settled()
+        r.command('FLUSHALL')
+        time.sleep(0.05)
+    assert at_once > len(removals) / 2, at_once
+
+
 def max_age(s):
     f, p = pair(s)
     hit_after(p, lambda: p.generate('q', {'Cache-Control': 'max-age=3600'}))
@@ -485,7 +510,7 @@ TESTS = [one_entry_serves_both_ways, plain_first_then_streamed, everything_of_an
          scope_by_authorization, scope_shared, scope_by_header, bad_values, a_new_digest_is_another_model, a_create_seen_passing, digests_late,
          hits_while_the_upstream_is_down, bounded_size]
 # What a store has a part in; the rest is the same on both.
-STORE_TESTS = [one_entry_serves_both_ways, everything_of_an_answer_is_kept, embeddings_are_kept, equal_questions, different_questions, never_kept,
+STORE_TESTS = [gone_from_redis_is_gone, one_entry_serves_both_ways, everything_of_an_answer_is_kept, embeddings_are_kept, equal_questions, different_questions, never_kept,
                no_store, no_cache_refreshes, a_reply_given_again_is_the_one_that_would_be_made, max_age, only_if_cached, own_ttl, ttl_option, namespaces, scope_by_authorization,
                larger_than_max_entry, hits_while_the_upstream_is_down]
 

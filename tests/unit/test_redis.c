@@ -1,4 +1,4 @@
-/* uses: cache/store_redis.c cache/redis_walk.c cache/redis_link.c cache/redis_url.c cache/redis_function.c cache/near.c cache/entry.c proxy/base/buf.c proxy/base/err.c proxy/base/loop.c proxy/base/log.c */
+/* uses: cache/store_redis.c cache/redis_walk.c cache/redis_count.c cache/redis_ear.c cache/redis_link.c cache/redis_url.c cache/redis_function.c cache/near.c cache/entry.c proxy/base/buf.c proxy/base/err.c proxy/base/loop.c proxy/base/log.c */
 /* libs: -luv -lhiredis -lxxhash -lpthread */
 /* What can go wrong with Redis goes wrong here, with a real server. */
 #include "tests/unit/redis_world.h"
@@ -64,6 +64,92 @@ static void is_down_at_once_when_the_server_is_gone(void **state)
 	until_up(&r->w);
 	assert_true(put(&r->w, 3, "three"));
 	assert_int_equal(get_text(&r->w, r->w.other, 3, "three"), STORE_FOUND);
+}
+
+static uint64_t version_of(struct world *w, struct store_link *l)
+{
+	return w->store->ops->version(l);
+}
+
+/* Turns until what both links know as the version is not that; a link that does not hear has none. */
+static void until_version_is_not(struct world *w, uint64_t a, uint64_t b)
+{
+	while (version_of(w, w->link) == a || version_of(w, w->other) == b || !version_of(w, w->link) || !version_of(w, w->other))
+		turn(w);
+}
+
+static void turn_for(struct world *w, int64_t ms)
+{
+	for (int64_t end = clock_us() + ms * 1000; clock_us() < end; )
+		turn(w);
+}
+
+static void hears_whatever_changes_under_its_prefix(void **state)
+{
+	static const char *const changes[] = { "SET oc:anything 1", "DEL oc:anything", "FLUSHALL", "SET oc:again 1", "PEXPIRE oc:again 1",
+	                                       "SET oc:last 1", "FLUSHDB" };
+	struct redis_world *r = *state;
+	struct world *w = &r->w;
+
+	until_version_is_not(w, 0, 0);
+	for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+		uint64_t a = version_of(w, w->link), b = version_of(w, w->other);
+		server_tell(&r->server, changes[i]);
+		until_version_is_not(w, a, b);
+		turn_for(w, 20);
+	}
+	uint64_t a = version_of(w, w->link), b = version_of(w, w->other);
+	server_tell(&r->server, "SET elsewhere 1");
+	get_text(w, w->link, 1, NULL);
+	turn_for(w, 100);
+	assert_int_equal(version_of(w, w->link), a);
+	assert_int_equal(version_of(w, w->other), b);
+	/* what one link has been told is done, the other knows at once, whatever the server has said so far */
+	assert_true(put(w, 1, "one"));
+	assert_true(version_of(w, w->other) != b);
+	b = version_of(w, w->other);
+	assert_true(drop(w, 1));
+	assert_true(version_of(w, w->other) != b);
+}
+
+static void is_deaf_until_it_hears_again(void **state)
+{
+	struct redis_world *r = *state;
+	struct world *w = &r->w;
+
+	until_version_is_not(w, 0, 0);
+	uint64_t a = version_of(w, w->link), b = version_of(w, w->other);
+	server_tell(&r->server, "CLIENT KILL TYPE pubsub");
+	while (version_of(w, w->link) || version_of(w, w->other))
+		turn(w);
+	until_version_is_not(w, a, b);           /* some seconds later, and not as if nothing could have happened */
+	assert_int_equal(get_text(w, w->link, 1, NULL), STORE_NONE);
+	server_stop(&r->server);
+	while (version_of(w, w->link) || version_of(w, w->other))
+		turn(w);
+	unlink(r->server.socket);
+	server_start(&r->server, r->w.dir);
+	a = b = 0;
+	until_version_is_not(w, a, b);
+}
+
+static void goes_without_where_tracking_is_forbidden(void **state)
+{
+	static const char *const rules[] = { "ACL SETUSER default -client|tracking", "ACL SETUSER default +@all -subscribe",
+	                                     "ACL SETUSER default +@all resetchannels" };
+	struct redis_world *r = *state;
+	struct world *w = &r->w;
+
+	for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
+		server_tell(&r->server, rules[i]);
+		world_end(w);
+		world_begin(w, server_open(&r->server, TIMEOUT_MS));
+		until_up(w);
+		assert_true(put(w, 1, "one"));
+		turn_for(w, 100);
+		assert_int_equal(version_of(w, w->link), 0);
+		assert_int_equal(get_text(w, w->link, 1, "one"), STORE_FOUND);
+	}
 }
 
 static void waits_once_for_a_frozen_server(void **state)
@@ -243,6 +329,7 @@ static void asks_for_a_password(void **state)
 	until_up(&w);
 	assert_true(put(&w, 1, "one"));
 	assert_int_equal(get_text(&w, w.other, 1, "one"), STORE_FOUND);
+	until_version_is_not(&w, 0, 0);
 	world_end(&w);
 	world_begin(&w, server_open(&r->server, TIMEOUT_MS));  /* without it: down, and no more than that */
 	for (int i = 0; i < 20; i++) {
@@ -326,6 +413,7 @@ static void asks_sentinel_for_the_master(void **state)
 	until_up(&w);
 	assert_true(put(&w, 1, "one"));
 	assert_int_equal(get_text(&w, w.other, 1, "one"), STORE_FOUND);
+	until_version_is_not(&w, 0, 0);          /* from the master */
 	world_end(&w);
 	kill(sentinel, SIGKILL);
 	kill(server, SIGKILL);
@@ -394,6 +482,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+		CASE(hears_whatever_changes_under_its_prefix),
+		CASE(is_deaf_until_it_hears_again),
+		CASE(goes_without_where_tracking_is_forbidden),
 		cmocka_unit_test(reads_urls),
 		CASE(is_down_at_once_when_the_server_is_gone),
 		CASE(waits_once_for_a_frozen_server),

@@ -1,4 +1,4 @@
-/* uses: cache/redis_walk.c cache/redis_link.c cache/redis_url.c cache/redis_function.c cache/near.c cache/entry.c proxy/base/buf.c proxy/base/err.c proxy/base/loop.c proxy/base/log.c */
+/* uses: cache/redis_walk.c cache/redis_count.c cache/redis_ear.c cache/redis_link.c cache/redis_url.c cache/redis_function.c cache/near.c cache/entry.c proxy/base/buf.c proxy/base/err.c proxy/base/loop.c proxy/base/log.c */
 /* libs: -luv -lhiredis -lxxhash -lpthread */
 /* The Redis store with every allocation failing once, its own and hiredis', against a real server. */
 #include <dlfcn.h>
@@ -212,7 +212,7 @@ static void a_function_to_load_again(void **state) { each_fails_once(state, find
 static bool count_again(struct world *w)
 {
 	atomic_store(&w->link->store->counted_at, 0);  /* as if it were long ago */
-	count(w->link);
+	redis_count(w->link);
 	return w->link->counting;
 }
 
