@@ -8,8 +8,8 @@
 
 enum { SOCKETS_LEAST = 256, IDLE_CONNECTIONS = 256 };
 
-/* Of sockets curl opens by other ways than ours (its resolver's) we are not told when they close, so they are watched no
- * longer than curl asks for. */
+/* Of sockets curl opens by other ways than ours (its resolver's) we are not told when they close, nor always of one that is
+ * given up while it connects: these are watched no longer than curl asks for. */
 struct curl_socket {
 	uv_poll_t poll;
 	struct curl_loop *loop;
@@ -18,40 +18,6 @@ struct curl_socket {
 	bool ours;                           /* opened, and to be closed, by on_open() and on_close() */
 	bool idle;
 };
-
-static struct curl_socket *socket_of(const struct curl_loop *l, int fd)
-{
-	return (size_t)fd < l->n_sockets ? l->sockets[fd] : NULL;
-}
-
-static struct curl_socket *socket_add(struct curl_loop *l, int fd, bool ours)
-{
-	size_t n = l->n_sockets ? l->n_sockets : SOCKETS_LEAST;
-	struct curl_socket *s = calloc(1, sizeof *s);
-
-	while (n <= (size_t)fd)
-		n *= 2;
-	if (s && n > l->n_sockets) {
-		struct curl_socket **more = realloc(l->sockets, n * sizeof *more);
-		if (!more)
-			goto fail;
-		memset(more + l->n_sockets, 0, (n - l->n_sockets) * sizeof *more);
-		l->sockets = more;
-		l->n_sockets = n;
-	}
-	if (!s || uv_poll_init(&l->loop->uv, &s->poll, fd))
-		goto fail;
-	s->poll.data = s;
-	s->loop = l;
-	s->fd = fd;
-	s->ours = ours;
-	l->sockets[fd] = s;
-	l->open++;
-	return s;
-fail:
-	free(s);
-	return NULL;
-}
 
 static void on_closed(struct curl_loop *l)
 {
@@ -76,6 +42,42 @@ static void socket_drop(struct curl_socket *s)
 	uv_close((uv_handle_t *)&s->poll, on_socket_closed);
 }
 
+static struct curl_socket *socket_of(const struct curl_loop *l, int fd)
+{
+	return (size_t)fd < l->n_sockets ? l->sockets[fd] : NULL;
+}
+
+static struct curl_socket *socket_add(struct curl_loop *l, int fd, bool ours)
+{
+	size_t n = l->n_sockets ? l->n_sockets : SOCKETS_LEAST;
+	struct curl_socket *s = calloc(1, sizeof *s);
+
+	while (n <= (size_t)fd)
+		n *= 2;
+	if (s && n > l->n_sockets) {
+		struct curl_socket **more = realloc(l->sockets, n * sizeof *more);
+		if (!more)
+			goto fail;
+		memset(more + l->n_sockets, 0, (n - l->n_sockets) * sizeof *more);
+		l->sockets = more;
+		l->n_sockets = n;
+	}
+	if (s && l->sockets[fd])
+		socket_drop(l->sockets[fd]);     /* it was closed without a word, and its number is another's now */
+	if (!s || uv_poll_init(&l->loop->uv, &s->poll, fd))
+		goto fail;
+	s->poll.data = s;
+	s->loop = l;
+	s->fd = fd;
+	s->ours = ours;
+	l->sockets[fd] = s;
+	l->open++;
+	return s;
+fail:
+	free(s);
+	return NULL;
+}
+
 static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
 {
 	struct curl_loop *l = arg;
@@ -98,19 +100,6 @@ static int on_close(void *arg, curl_socket_t fd)
 	return close(fd);
 }
 
-static void stop(struct curl_socket *s)
-{
-	uv_poll_stop(&s->poll);
-	s->events = 0;
-}
-
-static void go_idle(struct curl_socket *s)
-{
-	if (s->events != UV_READABLE)
-		stop(s);
-	s->idle = true;
-}
-
 static void on_ready(uv_poll_t *poll, int status, int events)
 {
 	struct curl_socket *s = poll->data;
@@ -118,7 +107,8 @@ static void on_ready(uv_poll_t *poll, int status, int events)
 	int running, flags = (events & UV_READABLE ? CURL_CSELECT_IN : 0) | (events & UV_WRITABLE ? CURL_CSELECT_OUT : 0);
 
 	if (s->idle) {
-		stop(s);
+		uv_poll_stop(poll);
+		s->events = 0;
 	} else {
 		if (status) {
 			/* libuv looks away from a socket with an error; what came before it is still to be read */
@@ -138,12 +128,13 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *kn
 	int events = (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0);
 
 	(void)easy, (void)known;
-	if (what == CURL_POLL_REMOVE && s && !s->ours)
-		socket_drop(s);
-	else if (what == CURL_POLL_REMOVE && s)
-		go_idle(s);
-	if (what == CURL_POLL_REMOVE)
+	if (what == CURL_POLL_REMOVE) {
+		if (s && s->ours && s->events == UV_READABLE)
+			s->idle = true;
+		else if (s)
+			socket_drop(s);
 		return 0;
+	}
 	if (!s && !(s = socket_add(l, fd, false)))
 		return -1;
 	s->idle = false;
@@ -211,5 +202,8 @@ void curl_loop_fini(struct curl_loop *l, void (*closed)(void *arg))
 {
 	l->closed = closed;
 	curl_multi_cleanup(l->multi);            /* closes what is idle */
+	for (size_t fd = 0; fd < l->n_sockets; fd++)
+		if (l->sockets[fd])
+			socket_drop(l->sockets[fd]);
 	uv_close((uv_handle_t *)&l->timer, on_timer_closed);
 }

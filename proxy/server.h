@@ -18,7 +18,7 @@
 #include "proxy/base/loop.h"
 #include "proxy/metrics.h"
 
-enum { SERVER_HEAD_BYTES = 10 << 10, SERVER_DAEMONS = 16, PEER_TEXT_MAX = 64, REPLY_HEADERS_MAX = 64, REPLY_WHOLE_MAX = 64 << 10 };
+enum { SERVER_HEAD_BYTES = 9 << 10, SERVER_DAEMONS = 16, PEER_TEXT_MAX = 64, REPLY_HEADERS_MAX = 64, REPLY_WHOLE_MAX = 64 << 10 };
 
 struct server;
 struct request;

@@ -14,7 +14,7 @@
 #include "proxy/base/log.h"
 #include "proxy/curl_loop.h"
 
-enum { STREAM_BUFFER = 2048, BULK_BUFFER = 32 << 10, IDLE_EASY_MAX = 64 };
+enum { STREAM_BUFFER = 1024, BULK_BUFFER = 32 << 10, IDLE_EASY_MAX = 64 };
 
 struct private {
 	struct transfer pub;                 /* first */
