@@ -112,12 +112,15 @@ void conn_unwatch(struct conn *c)
 	c->watched = 0;
 }
 
-/* The client's end came in the packet of its last bytes: MHD has seen one edge for both, has read the bytes, and would wait
- * for another. Ending our own reading side makes one; what is still unread can be read as before. */
+/* The client's end came behind its last bytes, but MHD takes a read that fills less than its buffer for the last there is,
+ * and would wait for another edge. Ending our own reading side makes one, each time it is done; what is still unread can be
+ * read as before. Once is not enough: MHD may have slept, or read the bytes only after it. */
 static void hasten_end(struct conn *c)
 {
 	conn_unwatch(c);
+	c->ending = true;
 	shutdown(c->fd, SHUT_RD);
+	server_clock_end(c->server);
 }
 
 /* Whoever is still sending a body at the end of a turn is watched for its end. */
@@ -125,7 +128,7 @@ static void watch_bodies(struct server *s)
 {
 	s->new_bodies = false;
 	for (struct conn *c = s->list[CONN_BODY].first; c; c = c->next)
-		if (!c->watched && c->request)
+		if (!c->watched && !c->ending && c->request)
 			conn_watch(c, 0);
 }
 

@@ -4,7 +4,7 @@
 
 #include <unistd.h>
 
-enum { LINGER_MS = 1000, REST_MS = 100, STUCK_MS = 1000, STUCK_LOOK_MS = 20, WATCH_MS = 10 };
+enum { LINGER_MS = 1000, REST_MS = 100, STUCK_MS = 1000, STUCK_LOOK_MS = 20, WATCH_MS = 10, END_MS = 10 };
 
 static int64_t duration(const struct server *s, enum conn_state state)
 {
@@ -179,6 +179,28 @@ static void watch_sleepers(struct server *s)
 	}
 }
 
+void server_clock_end(struct server *s)
+{
+	if (s->end_at)
+		return;
+	s->end_at = loop_now(s->o.loop) + END_MS;
+	due_by(s, s->end_at);
+}
+
+/* Whose client has ended in the middle of a body is told of it until MHD has understood. */
+static void hasten_ends(struct server *s)
+{
+	static const enum conn_state states[] = { CONN_BODY, CONN_BUSY };
+
+	s->end_at = 0;
+	for (size_t i = 0; i < sizeof states / sizeof *states; i++)
+		for (struct conn *c = s->list[states[i]].first; c; c = c->next)
+			if (c->ending && c->request && !c->request->whole && !c->request->gone) {
+				shutdown(c->fd, SHUT_RD);
+				server_clock_end(s);
+			}
+}
+
 static void accept_again(struct server *s)
 {
 	s->resting = false;
@@ -205,6 +227,8 @@ static void on_clock(uv_timer_t *timer)
 		watch_sleepers(s);
 	if (s->park_until && s->park_until <= now)
 		end_parking(s);
+	if (s->end_at && s->end_at <= now)
+		hasten_ends(s);
 	s->dirty |= s->stuck;
 	s->stuck = 0;
 	for (int state = CONN_BUSY + 1; state < CONN_STATES; state++)
@@ -218,6 +242,8 @@ static void on_clock(uv_timer_t *timer)
 		due_by(s, s->watch_at);
 	if (s->park_until)
 		due_by(s, s->park_until);
+	if (s->end_at)
+		due_by(s, s->end_at);
 	server_turn(s);
 }
 

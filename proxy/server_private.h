@@ -31,6 +31,7 @@ struct conn {
 	int fd;
 	uint8_t daemon;
 	bool to_loopback, peer_local, is_admin, is_tcp, narrow;
+	bool ending;                         /* the client has said its last word, in the middle of a body */
 	uint32_t watched;                    /* 0: not in watch_fd; else the events asked for + 1 */
 	enum conn_state state;
 	int64_t deadline;
@@ -110,6 +111,7 @@ struct server {
 	struct conn *watch_soon;             /* if they sleep at the end of the turn: most replies do not last that long */
 	int64_t watch_at;                    /* 0: nobody waits for it */
 	int64_t park_until;                  /* when who is parked goes to sleep; 0: nobody is */
+	int64_t end_at;                      /* when those that are ending are told so again; 0: nobody is */
 	struct listener listener[SERVER_LISTENERS];
 	size_t n_listeners, n_conns;
 	unsigned daemon_conns[SERVER_DAEMONS], parked[SERVER_DAEMONS];
@@ -167,6 +169,7 @@ void server_clock_unstick(struct server *s, unsigned daemon);   /* it runs witho
 void server_clock_rest(struct server *s);
 void server_clock_watch(struct conn *c);         /* if it still sleeps in a moment */
 void server_clock_park(struct server *s);
+void server_clock_end(struct server *s);
 void server_watch_soon(struct conn *c);          /* if it still sleeps at the end of the turn */
 void server_watch_now(struct server *s);         /* the end of the turn */
 void server_clock_forget(struct conn *c);

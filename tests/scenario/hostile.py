@@ -274,6 +274,23 @@ def endless_json(s):
     alive(p)
 
 
+def bodies_that_end_anywhere(s):
+    """A client that leaves behind a part of its body, however many bytes the last read of it has, is noticed at once."""
+    f = s.fake()
+    p = s.proxy(f, dict(OFF, **{'server.max_body': '1MiB', 'server.workers': 1}))
+    head = build('POST', '/api/chat', {'Transfer-Encoding': 'chunked'})
+    sizes = [(2 << 20) + 397 * i for i in range(60)]
+
+    def leave(i):
+        c = Conn(p.where)
+        c.send(head + b'%x\r\n' % (8 << 20) + b'[' * sizes[i])
+        c.close(reset=False)
+    together(6, lambda i: [leave(n) for n in range(i, len(sizes), 6)])
+    f.wait('dropped', len(sizes))
+    f.wait('running', 0, 'le')
+    p.wait_stat('connections_open', 1)
+
+
 def wide_json(s):
     f = s.fake()
     p = s.proxy(f, OFF)
@@ -333,7 +350,7 @@ def pipelined_and_kept_alive(s):
 
 
 TESTS = [a_body_of_1_gb, a_blob_of_1_gb, a_download_of_1_gb_with_a_slow_reader, many_large_bodies_at_once, a_body_just_over_max_body, slow_headers, slow_bodies,
-         header_floods, chunked_lies, unknown_methods, binary_garbage, odd_text, deep_json, endless_json, wide_json, too_many_connections, pipelined_and_kept_alive]
+         header_floods, chunked_lies, unknown_methods, binary_garbage, odd_text, deep_json, endless_json, bodies_that_end_anywhere, wide_json, too_many_connections, pipelined_and_kept_alive]
 
 if __name__ == '__main__':
     sys.exit(main(TESTS))
