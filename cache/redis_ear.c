@@ -36,6 +36,17 @@ bool redis_ear_end(struct redis_ear *e)
 	return e->stage != EAR_CLOSED;
 }
 
+/* An error that will be the same next time: not one of a full or busy server, or of an ear that was just cut off. */
+static bool for_good(const char *error)
+{
+	static const char *const beginnings[] = { "NOPERM", "NOAUTH", "WRONGPASS", "DENIED", "ERR unknown", "ERR syntax" };
+
+	for (size_t i = 0; i < sizeof beginnings / sizeof *beginnings; i++)
+		if (!strncasecmp(error, beginnings[i], strlen(beginnings[i])))
+			return true;
+	return false;
+}
+
 /* It is tried again when the link's owner next opens it. */
 static void deaf(struct redis_ear *e, const char *why)
 {
@@ -67,7 +78,7 @@ static void on_tracking(struct redis_call *call, const redisReply *r)
 		return;                          /* the link has gone down, and closes it */
 	if (r->type == REDIS_REPLY_ERROR) {
 		deaf(e, r->str);
-		e->refused = true;
+		e->refused = for_good(r->str);
 		return;
 	}
 	e->changes++;                            /* what it did not hear meanwhile */
@@ -119,7 +130,7 @@ static void greeted(struct redis_ear *e, const redisReply *r)
 		char why[128];
 		snprintf(why, sizeof why, "%s", r->str);
 		deaf(e, why);
-		e->refused = true;
+		e->refused = for_good(why);
 		return;
 	}
 	if (r->type == REDIS_REPLY_INTEGER)

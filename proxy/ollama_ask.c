@@ -205,21 +205,26 @@ static bool key_is(struct slice written, struct slice key)
 	return is;
 }
 
-/* The canonical form makes 1.0 a whole number; Ollama refuses it where it wants one. */
-static const char *check_whole(const struct object *top, struct slice body)
+/* The form makes 1.0 a whole number, and Ollama does not take it for one (of the context, of a tool call, of top_logprobs).
+ * Only what it reads into floats may be written so. */
+static const char *check_decimals(struct slice body, size_t decimals)
 {
-	static const struct slice fields_whole[] = { SLICE_INIT("top_logprobs"), SLICE_INIT("dimensions") };
+	static const struct slice floats[] = { SLICE_INIT("options"), SLICE_INIT("keep_alive"), SLICE_INIT("complex") };
 	struct slice name, value;
 	struct scan s;
 
-	for (size_t i = 0; i < COUNT(fields_whole); i++) {
-		if (!is_number(member_of(top, fields_whole[i])))
-			continue;
-		for (scan_init(&s, body); scan_next(&s, &name, &value); )
-			if (key_is(name, fields_whole[i]) && !is_whole(value))
-				return "wrong type";
-	}
-	return NULL;
+	for (scan_init(&s, body); decimals && scan_next(&s, &name, &value); )
+		for (size_t i = 0; i < COUNT(floats); i++) {
+			struct buf form;
+			size_t n = 0;
+			if (!key_is(name, floats[i]))
+				continue;
+			buf_init(&form, CANONICAL_GROWTH * value.len);
+			if (!canonical_write(value, &form, &n))
+				decimals -= n;
+			buf_fini(&form);
+		}
+	return decimals ? "wrong type" : NULL;
 }
 
 /* ---- the form of the ask ---- */
@@ -494,8 +499,8 @@ static const char *make_form(struct object *top, struct object *options, size_t 
 	return NULL;
 }
 
-/* body is what the client wrote, and canonical its form. */
-static const char *understand(struct slice body, struct slice canonical, struct arena *arena, struct ask *ask)
+/* body is what the client wrote, and canonical its form, in which so many whole numbers were decimals. */
+static const char *understand(struct slice body, struct slice canonical, size_t decimals, struct arena *arena, struct ask *ask)
 {
 	struct object top, options;
 	struct slice question;
@@ -505,7 +510,7 @@ static const char *understand(struct slice body, struct slice canonical, struct 
 	if (!object_read(canonical, &top))
 		return "too many fields";
 	const char *doubt = check_fields(&top, fields, COUNT(fields), 1u << ask->family);
-	doubt = doubt ? doubt : check_whole(&top, body);
+	doubt = doubt ? doubt : check_decimals(body, decimals);
 	if (doubt)
 		return doubt;
 	struct slice model = member_of(&top, SLICE("model"));
@@ -540,13 +545,14 @@ static const char *parse(struct slice body, enum family family, struct arena *ar
 {
 	struct buf canonical;
 	const char *doubt;
+	size_t decimals;
 
 	*ask = (struct ask){ .family = family };
 	buf_init(&canonical, CANONICAL_GROWTH * body.len);
 	if (buf_reserve(&canonical, body.len))
 		return "no memory to read it";
-	doubt = canonical_write(body, &canonical);
-	doubt = doubt ? doubt : understand(body, buf_slice(&canonical), arena, ask);
+	doubt = canonical_write(body, &canonical, &decimals);
+	doubt = doubt ? doubt : understand(body, buf_slice(&canonical), decimals, arena, ask);
 	buf_fini(&canonical);
 	return doubt;
 }

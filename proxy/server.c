@@ -128,7 +128,9 @@ static void watch_bodies(struct server *s)
 {
 	s->new_bodies = false;
 	for (struct conn *c = s->list[CONN_BODY].first; c; c = c->next)
-		if (!c->watched && !c->ending && c->request)
+		if (c->ending)                   /* in the body of an earlier request: of this one too, then */
+			server_clock_end(s);
+		else if (!c->watched && c->request)
 			conn_watch(c, 0);
 }
 

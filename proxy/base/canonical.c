@@ -17,6 +17,7 @@ struct writer {
 	struct buf names;                /* struct name of every object being read, the innermost last */
 	const char *end;
 	const char *wrong;
+	size_t decimals;                 /* whole numbers that were not written as such */
 };
 
 /* What reads returns where it got to, NULL with w->wrong set; what writes, false with it set. */
@@ -153,6 +154,7 @@ static bool put_decimal(struct writer *w, struct slice whole, struct slice fract
 		exponent++;
 	for (; n && *at == '0'; n--)
 		at++;
+	w->decimals += !n || exponent >= 0;
 	if (!n)
 		return put(w, "0", 1);
 	if ((int)n + exponent > DOUBLE_DIGITS)
@@ -326,8 +328,9 @@ static const char *value(struct writer *w, const char *p, int depth)
 	}
 }
 
-const char *canonical_write(struct slice json, struct buf *out)
+const char *canonical_write(struct slice json, struct buf *out, size_t *decimals)
 {
+	*decimals = 0;
 	if (!json.len)
 		return "not JSON";
 	struct writer w = { .out = out, .end = json.at + json.len };
@@ -340,5 +343,6 @@ const char *canonical_write(struct slice json, struct buf *out)
 	buf_fini(&w.names);
 	if (w.wrong)
 		out->len = before;
+	*decimals = w.decimals;
 	return w.wrong;
 }

@@ -18,7 +18,8 @@
 enum { CANONICAL_NUMBER = 100, CANONICAL_GROWTH = 6 };
 
 /* Appends the form of one JSON value, space around it allowed. Returns NULL, or what is wrong with it, in words that stay;
- * out is then as it was. */
-const char *canonical_write(struct slice json, struct buf *out);
+ * out is then as it was. *decimals: how many whole numbers were written otherwise than as digits (1.0, 1e2), which is
+ * another thing to a reader who wants an integer. */
+const char *canonical_write(struct slice json, struct buf *out, size_t *decimals);
 
 #endif

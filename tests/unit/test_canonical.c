@@ -26,6 +26,8 @@ static void *failing_realloc(void *at, size_t bytes)
 
 enum { ROOM = 8 << 20, DEEP = 200000 };
 
+static size_t decimals;
+
 /* What was written stays in out. */
 static const char *write_bytes(const char *json, size_t len, struct buf *out)
 {
@@ -33,7 +35,7 @@ static const char *write_bytes(const char *json, size_t len, struct buf *out)
 
 	memcpy(exact, json, len);
 	out->len = 0;
-	const char *why = canonical_write(slice_of(exact, len), out);
+	const char *why = canonical_write(slice_of(exact, len), out, &decimals);
 	free(exact);
 	return why;
 }
@@ -61,6 +63,22 @@ static void one_form(void **state)
 		const char *why = write_bytes(pairs[i][0], strlen(pairs[i][0]), &out);
 		if (why || !slice_is(buf_slice(&out), slice_text(pairs[i][1])))
 			fail_msg("%s became %.*s (%s)", pairs[i][0], (int)out.len, out.at, why ? why : "");
+	}
+	buf_fini(&out);
+}
+
+static void counts_whole_numbers_written_as_decimals(void **state)
+{
+	static const struct { const char *json; size_t n; } cases[] = {
+		{ "[1,-0,200]", 0 }, { "[1.5,1e-2,0.10]", 0 }, { "[1.0,-0.0,1e2,0e5,12.50e1,{\"a\":[2E0]}]", 6 }, { "1e30", 1 },
+	};
+	struct buf out;
+
+	(void)state;
+	buf_init(&out, ROOM);
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		assert_null(write_bytes(cases[i].json, strlen(cases[i].json), &out));
+		assert_int_equal(decimals, cases[i].n);
 	}
 	buf_fini(&out);
 }
@@ -212,7 +230,7 @@ static void every_allocation_may_fail(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(one_form), cmocka_unit_test(says_what_is_wrong), cmocka_unit_test(has_limits),
+		cmocka_unit_test(one_form), cmocka_unit_test(counts_whole_numbers_written_as_decimals), cmocka_unit_test(says_what_is_wrong), cmocka_unit_test(has_limits),
 		cmocka_unit_test(finds_a_name_among_thousands), cmocka_unit_test(cut_and_changed_at_every_byte),
 		cmocka_unit_test(every_allocation_may_fail),
 	};
