@@ -95,15 +95,12 @@ static void on_tracking_off(struct redis_call *call, const redisReply *r)
 
 static bool link_says(struct redis_ear *e, int nth, void (*done)(struct redis_call *, const redisReply *), int argc, const char **argv)
 {
-	size_t lens[8];
+	bool sent;
 
-	for (int i = 0; i < argc; i++)
-		lens[i] = strlen(argv[i]);
 	e->call[nth].done = done;
-	if (!redis_send(e->link, &e->call[nth], argc, argv, lens))
-		return false;
-	e->calls++;
-	return true;
+	sent = redis_send_words(e->link, &e->call[nth], argc, argv);
+	e->calls += sent;
+	return sent;
 }
 
 static void ask(struct redis_ear *e)

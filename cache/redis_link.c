@@ -199,7 +199,7 @@ bool redis_send(struct redis_link *l, struct redis_call *call, int argc, const c
 	return true;
 }
 
-static bool send_words(struct redis_link *l, struct redis_call *call, int argc, const char **argv)
+bool redis_send_words(struct redis_link *l, struct redis_call *call, int argc, const char **argv)
 {
 	size_t lens[8];
 
@@ -332,7 +332,7 @@ void redis_link_reload(struct redis_link *l)
 		return;                                /* already under way, or in vain */
 	l->greet[GREET_FUNCTION].done = on_function;
 	l->has_function = false;
-	if (send_words(l, &l->greet[GREET_FUNCTION], 4, load))
+	if (redis_send_words(l, &l->greet[GREET_FUNCTION], 4, load))
 		write_or_end(l, true);
 	else
 		l->has_function = true;                /* as far as is known: whoever misses it next tries again */
@@ -360,7 +360,7 @@ static void greet(struct redis_link *l)
 	for (size_t i = 0; i < sizeof say / sizeof *say && ok; i++)
 		if (say[i].wanted) {
 			l->greet[say[i].nth].done = say[i].done;
-			ok = send_words(l, &l->greet[say[i].nth], say[i].argc, say[i].argv);
+			ok = redis_send_words(l, &l->greet[say[i].nth], say[i].argc, say[i].argv);
 		}
 	write_or_end(l, ok);
 }
@@ -398,7 +398,7 @@ static void ask_sentinel(struct redis_link *l)
 	const char *ask[] = { "SENTINEL", "get-master-addr-by-name", l->url->master };
 
 	l->greet[0].done = on_master;
-	write_or_end(l, send_words(l, &l->greet[0], 3, ask));
+	write_or_end(l, redis_send_words(l, &l->greet[0], 3, ask));
 }
 
 static void on_connect(const redisAsyncContext *ac, int status)

@@ -55,6 +55,8 @@ static inline bool redis_link_up(const struct redis_link *l)
 
 /* Queues a command; redis_link_flush() sends. False: the link is down, or no memory. */
 bool redis_send(struct redis_link *l, struct redis_call *call, int argc, const char **argv, const size_t *lens);
+/* The same with words that end with a NUL, eight at most. */
+bool redis_send_words(struct redis_link *l, struct redis_call *call, int argc, const char **argv);
 void redis_link_flush(struct redis_link *l);
 
 /* Where its connection leads: an address, or the path of a unix socket, which is then not NULL. 0, or -1 when there is none. */

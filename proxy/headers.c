@@ -4,7 +4,7 @@
 bool header_listed(struct slice name, const struct slice *names, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		if (name.len == names[i].len && slice_is_nocase(name, names[i]))
+		if (slice_is_nocase(name, names[i]))
 			return true;
 	return false;
 }

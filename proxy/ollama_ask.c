@@ -80,9 +80,10 @@ static bool is_number(struct slice v)
 	return v.len && (*v.at == '-' || (*v.at >= '0' && *v.at <= '9'));
 }
 
+/* A canonical number is digits, or digits with an exponent. */
 static bool is_whole(struct slice v)
 {
-	return is_number(v) && !memchr(v.at, '.', v.len) && !memchr(v.at, 'e', v.len) && !memchr(v.at, 'E', v.len);
+	return is_number(v) && !memchr(v.at, 'e', v.len);
 }
 
 /* NAN if it is none. */

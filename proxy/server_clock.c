@@ -31,6 +31,15 @@ static void due_by(struct server *s, int64_t at)
 	uv_timer_start(&s->clock, on_clock, at > now ? (uint64_t)(at - now) : 0, 0);
 }
 
+/* Sets a moment not far off, unless it is set. */
+static void soon(struct server *s, int64_t *at, int ms)
+{
+	if (*at)
+		return;
+	*at = loop_now(s->o.loop) + ms;
+	due_by(s, *at);
+}
+
 static void list_remove(struct conn_list *list, struct conn *c)
 {
 	if (c->prev)
@@ -113,10 +122,7 @@ void server_clock_watch(struct conn *c)
 	if (c->watch_prev || c->watched)
 		return;
 	enlist(&s->to_watch, c);
-	if (!s->watch_at) {
-		s->watch_at = loop_now(s->o.loop) + WATCH_MS;
-		due_by(s, s->watch_at);
-	}
+	soon(s, &s->watch_at, WATCH_MS);
 }
 
 void server_clock_forget(struct conn *c)
@@ -132,10 +138,7 @@ void server_clock_forget(struct conn *c)
 /* By then whoever is parked gets his answer, or goes to sleep. */
 void server_clock_park(struct server *s)
 {
-	if (s->park_until)
-		return;
-	s->park_until = loop_now(s->o.loop) + PARK_MS;
-	due_by(s, s->park_until);
+	soon(s, &s->park_until, PARK_MS);
 }
 
 static void end_parking(struct server *s)
@@ -181,10 +184,7 @@ static void watch_sleepers(struct server *s)
 
 void server_clock_end(struct server *s)
 {
-	if (s->end_at)
-		return;
-	s->end_at = loop_now(s->o.loop) + END_MS;
-	due_by(s, s->end_at);
+	soon(s, &s->end_at, END_MS);
 }
 
 /* Whose client has ended in the middle of a body is told of it until MHD has understood. */

@@ -48,13 +48,6 @@ static bool put(struct writer *w, const void *bytes, size_t len)
 	return written(w, buf_add(w->out, bytes, len));
 }
 
-static const char *skip_space(const struct writer *w, const char *p)
-{
-	while (p < w->end && (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r'))
-		p++;
-	return p;
-}
-
 /* ---- text ---- */
 
 /* p is at a backslash. */
@@ -276,10 +269,10 @@ static const char *field(struct writer *w, const char *p, int depth)
 	name.len = w->out->len - name.from;
 	if (!written(w, buf_add(&w->names, &name, sizeof name)))
 		return NULL;
-	p = skip_space(w, p);
+	p = scan_skip_space(p, w->end);
 	if (p == w->end || *p != ':')
 		return not_json(w);
-	return put(w, ":", 1) ? value(w, skip_space(w, p + 1), depth) : NULL;
+	return put(w, ":", 1) ? value(w, scan_skip_space(p + 1, w->end), depth) : NULL;
 }
 
 /* p is at the opening bracket or brace. */
@@ -293,17 +286,17 @@ static const char *nested(struct writer *w, const char *p, int depth)
 		return wrong(w, "nested too deep");
 	if (!put(w, p, 1))
 		return NULL;
-	p = skip_space(w, p + 1);
+	p = scan_skip_space(p + 1, w->end);
 	for (bool first = true; p < w->end && (*p != close || !first); first = false) {
 		p = object ? field(w, p, depth + 1) : value(w, p, depth + 1);
 		if (!p)
 			return NULL;
-		p = skip_space(w, p);
+		p = scan_skip_space(p, w->end);
 		if (p == w->end || *p != ',')
 			break;
 		if (!put(w, ",", 1))
 			return NULL;
-		p = skip_space(w, p + 1);
+		p = scan_skip_space(p + 1, w->end);
 	}
 	if (p == w->end || *p != close)
 		return not_json(w);
@@ -337,8 +330,8 @@ const char *canonical_write(struct slice json, struct buf *out, size_t *decimals
 	size_t before = out->len;
 
 	buf_init(&w.names, sizeof(struct name) * json.len);
-	const char *p = value(&w, skip_space(&w, json.at), 0);
-	if (p && skip_space(&w, p) != w.end)
+	const char *p = value(&w, scan_skip_space(json.at, w.end), 0);
+	if (p && scan_skip_space(p, w.end) != w.end)
 		not_json(&w);
 	buf_fini(&w.names);
 	if (w.wrong)

@@ -1,13 +1,6 @@
 /* scan.c - spans of a JSON object; see scan.h. The grammar is RFC 8259's. */
 #include "proxy/base/scan.h"
 
-static const char *skip_space(const char *p, const char *end)
-{
-	while (p < end && (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r'))
-		p++;
-	return p;
-}
-
 static bool is_hex(char c)
 {
 	return (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'f');
@@ -102,7 +95,7 @@ static const char *skip_value(const char *p, const char *end)
 static void begin(struct scan *s, struct slice json, char open)
 {
 	*s = (struct scan){ .at = json.at, .end = json.len ? json.at + json.len : json.at };
-	s->at = skip_space(s->at, s->end);
+	s->at = scan_skip_space(s->at, s->end);
 	s->bad = s->at == s->end || *s->at != open;
 	if (!s->bad)
 		s->at++;
@@ -123,7 +116,7 @@ static const char *next(struct scan *s, char close)
 {
 	if (s->bad || !s->at)
 		return NULL;
-	const char *p = skip_space(s->at, s->end);
+	const char *p = scan_skip_space(s->at, s->end);
 
 	if (p < s->end && *p == close) {
 		s->at = p;                 /* scan_ended() looks from here; a further call finds the brace again */
@@ -133,7 +126,7 @@ static const char *next(struct scan *s, char close)
 	if (s->begun) {
 		if (p >= s->end || *p != ',')
 			return NULL;
-		p = skip_space(p + 1, s->end);
+		p = scan_skip_space(p + 1, s->end);
 	}
 	return p;
 }
@@ -158,10 +151,10 @@ bool scan_next(struct scan *s, struct slice *name, struct slice *value)
 	if (!p || p >= s->end || *p != '"' || !(name_end = skip_text(p, s->end)))
 		return false;
 	*name = slice_of(p + 1, (size_t)(name_end - p) - 2);
-	p = skip_space(name_end, s->end);
+	p = scan_skip_space(name_end, s->end);
 	if (p >= s->end || *p != ':')
 		return false;
-	return take(s, skip_space(p + 1, s->end), value);
+	return take(s, scan_skip_space(p + 1, s->end), value);
 }
 
 bool scan_item(struct scan *s, struct slice *value)
@@ -173,7 +166,7 @@ bool scan_item(struct scan *s, struct slice *value)
 
 bool scan_ended(const struct scan *s)
 {
-	return !s->bad && s->at < s->end && *s->at == '}' && skip_space(s->at + 1, s->end) == s->end;
+	return !s->bad && s->at < s->end && *s->at == '}' && scan_skip_space(s->at + 1, s->end) == s->end;
 }
 
 struct slice scan_inside(struct slice value)
@@ -183,7 +176,7 @@ struct slice scan_inside(struct slice value)
 	const char *from = value.at + 1, *end = value.at + value.len - 1;
 
 	if (*value.at != '"') {
-		from = skip_space(from, end);
+		from = scan_skip_space(from, end);
 		while (end > from && (end[-1] == ' ' || end[-1] == '\t' || end[-1] == '\n' || end[-1] == '\r'))
 			end--;
 	}

@@ -33,6 +33,13 @@ bool scan_item(struct scan *s, struct slice *value);
 /* After the last field: is there nothing but space behind the object? */
 bool scan_ended(const struct scan *s);
 
+static inline const char *scan_skip_space(const char *p, const char *end)
+{
+	while (p < end && (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r'))
+		p++;
+	return p;
+}
+
 /* What a value is, by its first byte. */
 static inline bool scan_is_text(struct slice v)   { return v.len >= 2 && v.at[0] == '"'; }
 static inline bool scan_is_object(struct slice v) { return v.len >= 2 && v.at[0] == '{'; }
