@@ -13,22 +13,17 @@ static void add(struct sha256_ctx *c, struct slice s)
 	sha256_update(c, s.len, (const uint8_t *)s.at);
 }
 
-void key_of(const struct slice *parts, size_t n, uint8_t key[KEY_BYTES])
-{
-	struct sha256_ctx c;
-
-	sha256_init(&c);
-	for (size_t i = 0; i < n; i++)
-		add(&c, parts[i]);
-	sha256_digest(&c, KEY_BYTES, key);
-}
-
 void key_make(const struct key_parts *p, uint8_t key[KEY_BYTES])
 {
 	const uint64_t numbers[] = { 1 /* version of this form */, p->family, p->candidates, p->mark };
 	const struct slice parts[] = { slice_of((const char *)numbers, sizeof numbers), p->tenant, p->space, p->digest, p->form };
 
-	key_of(parts, sizeof parts / sizeof *parts, key);
+	struct sha256_ctx c;
+
+	sha256_init(&c);
+	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+		add(&c, parts[i]);
+	sha256_digest(&c, KEY_BYTES, key);
 }
 
 void key_hex(const uint8_t key[KEY_BYTES], char hex[2 * KEY_BYTES + 1])

@@ -18,9 +18,6 @@ struct key_parts {
 
 void key_make(const struct key_parts *parts, uint8_t key[KEY_BYTES]);
 
-/* A digest over raw parts, for tables that only have to recognise what they have seen. */
-void key_of(const struct slice *parts, size_t n, uint8_t key[KEY_BYTES]);
-
 void key_hex(const uint8_t key[KEY_BYTES], char hex[2 * KEY_BYTES + 1]);
 bool key_parse(struct slice hex, uint8_t key[KEY_BYTES]);   /* 64 hex digits, in either case */
 

@@ -92,8 +92,8 @@ struct exchange {
 	struct wishes wishes;
 	enum bypass bypass;
 	unsigned candidates;                 /* 1: a plain request */
-	uint8_t seen_key[KEY_BYTES];         /* of the raw request, for worker->seen */
-	bool seen_made;
+	uint8_t seen_mark[SEEN_MARK];        /* of the raw request, for worker->seen */
+	bool marked;
 	struct seen_reply *keep;             /* while a reply is made that can be given again: where it goes */
 	uint64_t store_version;              /* when the store was asked */
 

@@ -145,9 +145,9 @@ static void remember(struct exchange *x)
 	struct seen_line line = { .generation = models_generation(x->worker->shared->hosts), .config = x->config,
 	                          .stream = x->ask.stream, .family = (uint8_t)x->family };
 
-	if (!x->seen_made || x->bypass != BYPASS_NO || !x->style.model.len || x->style.model.len > SEEN_MODEL_MAX)
+	if (!x->marked || x->bypass != BYPASS_NO || !x->style.model.len || x->style.model.len > SEEN_MODEL_MAX)
 		return;
-	memcpy(line.raw, x->seen_key, KEY_BYTES);
+	memcpy(line.mark, x->seen_mark, SEEN_MARK);
 	memcpy(line.key, x->key, KEY_BYTES);
 	line.model_len = (uint8_t)x->style.model.len;
 	memcpy(line.model, x->style.model.at, x->style.model.len);
@@ -186,7 +186,7 @@ static struct seen_line *own_line(const struct exchange *x)
 {
 	if (x->keyed || !is_plain(x))
 		return NULL;
-	return seen_find(x->worker->seen, x->seen_key, models_generation(x->worker->shared->hosts), x->config);
+	return seen_find(x->worker->seen, x->seen_mark, models_generation(x->worker->shared->hosts), x->config);
 }
 
 static void give_again(struct exchange *x, const struct seen_reply *again)
@@ -338,8 +338,8 @@ static bool reply_again(struct exchange *x, const struct seen_reply *again)
 	    again->version != store_version(w) || !is_plain(x))
 		return false;
 	w->shared->store->ops->used(w->link, again->place);
-	metric_observe_us(&w->metrics, lookup_seconds, TIER_EXACT, clock_us() - x->entered_us);
 	give_again(x, again);
+	metric_observe_us(&w->metrics, lookup_seconds, TIER_EXACT, x->step_us[STEP_LOOKUP]);
 	return true;
 }
 
@@ -352,12 +352,12 @@ bool exchange_short_way(struct exchange *x)
 		return false;
 	const char *tag = request_header(x->request, "X-Complex");
 	const struct slice parts[] = { x->request->path, w->tenant, w->space, slice_text(tag ? tag : ""), buf_slice(&x->body) };
-	key_of(parts, sizeof parts / sizeof *parts, x->seen_key);
-	x->seen_made = true;
+	seen_mark(x->worker->seen, parts, sizeof parts / sizeof *parts, x->seen_mark);
+	x->marked = true;
 	if (w->no_cache || w->no_store || w->semantic_off || w->semantic_threshold > 0)
 		return false;
 	const struct seen_line *line =
-		seen_find(x->worker->seen, x->seen_key, models_generation(x->worker->shared->hosts), x->config);
+		seen_find(x->worker->seen, x->seen_mark, models_generation(x->worker->shared->hosts), x->config);
 	if (!line)
 		return false;
 	exchange_step(x, STEP_LOOKUP);

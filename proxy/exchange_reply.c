@@ -290,7 +290,7 @@ void exchange_account(struct exchange *x, bool sent)
 {
 	struct metrics *m = &x->worker->metrics;
 	const struct request *r = x->request;
-	int64_t total = clock_us() - r->begun_us;
+	int64_t total = x->entered_us - r->begun_us;     /* its last step was entered just now */
 	int result = x->result != RESULT_NONE ? x->result : x->counted ? RESULT_BYPASS : RESULT_PASS;
 
 	count(x);

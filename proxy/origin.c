@@ -92,12 +92,12 @@ static bool ends_with(struct slice s, struct slice end)
 
 bool host_allowed(const struct config *c, const struct request *r)
 {
-	char text[256], own[256] = "";
-	struct slice host = host_of(slice_trim(slice_text(request_header(r, "Host"))));
+	char text[256], own[256];
 	bool number;
 
 	if (!r->to_loopback && !c->server_allowed_hosts_list.n)
 		return true;
+	struct slice host = host_of(slice_trim(slice_text(request_header(r, "Host"))));
 	if (host.len == 0)
 		return true;
 	if (host.len >= sizeof text)
@@ -111,7 +111,9 @@ bool host_allowed(const struct config *c, const struct request *r)
 		return true;
 	if (number)
 		return false;
-	gethostname(own, sizeof own - 1);
+	if (gethostname(own, sizeof own))
+		own[0] = '\0';
+	own[sizeof own - 1] = '\0';
 	return slice_is_nocase(host, SLICE("localhost")) || (*own && slice_is_nocase(host, slice_text(own))) ||
 	       ends_with(host, SLICE(".localhost")) || ends_with(host, SLICE(".local")) || ends_with(host, SLICE(".internal"));
 }

@@ -1,17 +1,20 @@
 /* seen.c - see seen.h. */
 #include "proxy/seen.h"
 
+#include <nettle/umac.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 struct seen {
-	struct seen_line line[SEEN_LINES];
+	struct umac128_ctx umac;
 	size_t bytes;                /* of the replies */
+	struct seen_line line[SEEN_LINES];
 };
 
-static size_t place(const uint8_t raw[KEY_BYTES])
+static size_t place(const uint8_t mark[SEEN_MARK])
 {
-	return (size_t)(raw[0] | raw[1] << 8) % SEEN_LINES;
+	return (size_t)(mark[0] | mark[1] << 8) % SEEN_LINES;
 }
 
 struct seen *seen_new(void)
@@ -19,9 +22,26 @@ struct seen *seen_new(void)
 	/* a line is anywhere in it: if its pages came one by one, each of the first thousands of questions would wait for two */
 	struct seen *s = mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 
-	if (s == MAP_FAILED)
+	uint8_t key[UMAC_KEY_SIZE];
+
+	if (s == MAP_FAILED || getentropy(key, sizeof key))
 		abort();                     /* at start */
+	umac128_set_key(&s->umac, key);
+	explicit_bzero(key, sizeof key);
 	return s;
+}
+
+void seen_mark(struct seen *s, const struct slice *parts, size_t n, uint8_t mark[SEEN_MARK])
+{
+	static const uint8_t nonce[UMAC_MIN_NONCE_SIZE];     /* always this one: nobody ever sees a mark */
+
+	for (size_t i = 0; i < n; i++) {
+		uint64_t len = parts[i].len;
+		umac128_update(&s->umac, sizeof len, (const uint8_t *)&len);
+		umac128_update(&s->umac, parts[i].len, (const uint8_t *)parts[i].at);
+	}
+	umac128_set_nonce(&s->umac, sizeof nonce, nonce);
+	umac128_digest(&s->umac, SEEN_MARK, mark);
 }
 
 static void forget_reply(struct seen *s, struct seen_line *l)
@@ -49,17 +69,17 @@ void seen_clear(struct seen *s)
 	memset(s->line, 0, sizeof s->line);
 }
 
-struct seen_line *seen_find(struct seen *s, const uint8_t raw[KEY_BYTES], uint64_t generation, const void *config)
+struct seen_line *seen_find(struct seen *s, const uint8_t mark[SEEN_MARK], uint64_t generation, const void *config)
 {
-	struct seen_line *l = &s->line[place(raw)];
+	struct seen_line *l = &s->line[place(mark)];
 
 	return l->model_len && l->generation == generation && generation && l->config == config &&
-	       !memcmp(l->raw, raw, KEY_BYTES) ? l : NULL;
+	       !memcmp(l->mark, mark, SEEN_MARK) ? l : NULL;
 }
 
 void seen_add(struct seen *s, const struct seen_line *line)
 {
-	struct seen_line *l = &s->line[place(line->raw)];
+	struct seen_line *l = &s->line[place(line->mark)];
 
 	forget_reply(s, l);
 	*l = *line;

@@ -83,7 +83,11 @@ void server_abort(struct server *s);
 void server_free(struct server *s);
 
 /* NULL if the header is not there. Of several with one name, the first. */
-const char *request_header(const struct request *r, const char *name);
+const char *request_header_named(const struct request *r, struct slice name);
+static inline const char *request_header(const struct request *r, const char *name)
+{
+	return request_header_named(r, slice_text(name));        /* here, where the length of a literal is known */
+}
 void request_each_header(const struct request *r, void (*each)(void *arg, struct slice name, struct slice value), void *arg);
 /* How many headers of that name there are. */
 size_t request_header_count(const struct request *r, const char *name);

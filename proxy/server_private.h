@@ -72,6 +72,7 @@ struct request_private {
 	struct request_private *flush_next, *tell_next;
 	size_t n_fields;
 	bool fields_known;                   /* all headers are in field[] */
+	uint64_t name_lens;                  /* bit n: there is one whose name has n bytes, or n + 64, … */
 	struct field field[FIELDS_KEPT];     /* not zeroed: n_fields of them are */
 	char target[];
 };

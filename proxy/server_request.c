@@ -21,6 +21,7 @@ static enum MHD_Result keep_field(void *cls, enum MHD_ValueKind kind, const char
 	if (!r->fields_known)
 		return MHD_NO;
 	r->field[r->n_fields++] = (struct field){ name, value ? value : "", name_len, value ? len : 0 };
+	r->name_lens |= 1ULL << name_len % 64;
 	return MHD_YES;
 }
 
@@ -30,15 +31,16 @@ void request_find_fields(struct request_private *r)
 	MHD_get_connection_values_n(r->mhd, MHD_HEADER_KIND, keep_field, r);
 }
 
-const char *request_header(const struct request *pub, const char *name)
+const char *request_header_named(const struct request *pub, struct slice name)
 {
 	const struct request_private *r = private_of(pub);
-	struct slice wanted = slice_text(name);
 
 	if (!r->fields_known)
-		return MHD_lookup_connection_value(r->mhd, MHD_HEADER_KIND, name);
+		return MHD_lookup_connection_value(r->mhd, MHD_HEADER_KIND, name.at);
+	if (!(r->name_lens >> name.len % 64 & 1))
+		return NULL;                 /* most that are looked for are not there */
 	for (size_t i = 0; i < r->n_fields; i++)
-		if (r->field[i].name_len == wanted.len && slice_is_nocase(slice_of(r->field[i].name, wanted.len), wanted))
+		if (r->field[i].name_len == name.len && slice_is_nocase(slice_of(r->field[i].name, name.len), name))
 			return r->field[i].value;
 	return NULL;
 }
@@ -185,12 +187,26 @@ static bool is_token(struct slice s)
 	return good;
 }
 
+/* Is there a control byte among these eight? Bit 7 of a byte below 0x20, and of 0x7f, is set by the subtractions. */
+static bool has_control(uint64_t eight)
+{
+	const uint64_t ones = ~0ULL / 255, high = ones << 7, del = eight ^ ones * 0x7f;
+
+	return ((eight - ones * 0x20) & ~eight & high) | ((del - ones) & ~del & high);
+}
+
 /* No control byte but the tab. */
 static bool is_field_value(struct slice s)
 {
 	unsigned char bad = 0;
+	size_t clean = 0;
 
-	for (size_t i = 0; i < s.len; i++) {
+	for (uint64_t eight; s.len - clean >= sizeof eight; clean += sizeof eight) {
+		memcpy(&eight, s.at + clean, sizeof eight);
+		if (has_control(eight))
+			break;
+	}
+	for (size_t i = clean; i < s.len; i++) {
 		unsigned char c = (unsigned char)s.at[i];
 		bad |= (c < ' ') & (c != '\t');
 		bad |= c == 0x7f;

@@ -141,7 +141,7 @@ END {
 	}
 	if ("streams" in seen) {
 		print "## Slow streams at once\n"
-		print "Each a new question. A stream is whole if it ended cleanly, with done:true, with every one of its own pieces in order. Memory: growth of the proportional set size, a fresh process each time. Delay: from the upstream's write to the client's read.\n"
+		print "Each a new question. A stream is whole if it ended cleanly, with done:true, with every one of its own pieces in order. Memory: growth of the proportional set size, a fresh process and an empty store each time (pages of the store's file that are mapped count as well). Delay: from the upstream's write to the client's read.\n"
 		table("streams", "streams", "direct nginx ours haproxy varnish", "whole broken kib_per_stream chunks_per_s cpu_us_per_chunk delay_us delay_p99_us", "whole|broken|KiB a stream|chunks/s|CPU µs a chunk|delay µs|delay p99 µs", "cpu_us_per_chunk delay_us")
 	}
 	if ("idle" in seen) {

@@ -120,6 +120,13 @@ def controls_in_header_values(s):
     r = p.get('/api/version', {'X-A': 'a\tb \u00e9'})
     assert r.status == 200, 'a tab and Latin-1 are allowed: %s' % r
     assert any('a\tb' in x for x in f.log('/api/version')[-1]['headers'])
+    # anywhere in a value, whose bytes are looked at by eights
+    for at in (0, 3, 7, 8, 9, 15, 16, 18):
+        for c in list(range(1, 9)) + [11, 12] + list(range(14, 32)) + [0x7f]:
+            v = b'b' * at + bytes([c]) + b'b' * (19 - at)
+            refused(p, f, v, b'GET /api/version HTTP/1.1\r\nHost: localhost\r\nX-A: ' + v + b'\r\n\r\n')
+        for c in (' ', '\t', '~', '\x80', '\xa0', '\xff'):
+            assert p.get('/api/version', {'X-A': 'b' * at + c + 'b' * (19 - at)}).status == 200, (at, c)
 
 
 def bare_line_feeds(s):

@@ -1,5 +1,5 @@
 /* uses: proxy/base/loop.c proxy/base/buf.c proxy/base/err.c proxy/base/arena.c proxy/base/ask.c proxy/base/scan.c proxy/base/canonical.c proxy/ollama_ask.c proxy/ollama_answer.c */
-/* libs: -luv -licuuc -ljansson -lm -lpthread */
+/* libs: -luv -licuuc -ljansson -lnettle -lm -lpthread */
 /* test_hosts.c - places at upstreams (the least busy, in order of asking, none lost whoever leaves when), what is known of
  * their models and for how long, and the budget of bytes (budget.c), both also from several threads. */
 #include <setjmp.h>
@@ -418,18 +418,18 @@ static void *work(void *arg)
 static void seen_requests_are_known_while_nothing_has_changed(void **state)
 {
 	struct seen *s = seen_new();
-	struct seen_line line = { .raw = { 7, 9 }, .key = { 1 }, .generation = 4, .config = urls, .model_len = 1, .model = "m" };
-	uint8_t other[KEY_BYTES] = { 7, 9, 1 };
+	struct seen_line line = { .mark = { 7, 9 }, .key = { 1 }, .generation = 4, .config = urls, .model_len = 1, .model = "m" };
+	uint8_t other[SEEN_MARK] = { 7, 9, 1 };
 
 	(void)state;
-	assert_null(seen_find(s, line.raw, 4, urls));
+	assert_null(seen_find(s, line.mark, 4, urls));
 	seen_add(s, &line);
-	assert_non_null(seen_find(s, line.raw, 4, urls));
-	assert_null(seen_find(s, line.raw, 5, urls));    /* a digest has changed */
-	assert_null(seen_find(s, line.raw, 0, urls));    /* in doubt */
-	assert_null(seen_find(s, line.raw, 4, s));       /* another configuration */
+	assert_non_null(seen_find(s, line.mark, 4, urls));
+	assert_null(seen_find(s, line.mark, 5, urls));    /* a digest has changed */
+	assert_null(seen_find(s, line.mark, 0, urls));    /* in doubt */
+	assert_null(seen_find(s, line.mark, 4, s));       /* another configuration */
 	assert_null(seen_find(s, other, 4, urls));       /* of the same place */
-	memcpy(line.raw, other, sizeof other);
+	memcpy(line.mark, other, sizeof other);
 	seen_add(s, &line);
 	assert_non_null(seen_find(s, other, 4, urls));
 	seen_clear(s);
@@ -440,27 +440,63 @@ static void seen_requests_are_known_while_nothing_has_changed(void **state)
 	seen_free(s);
 }
 
+/* Whatever differs in a request makes another mark, wherever one part ends and the next begins. */
+static void marks_tell_requests_apart(void **state)
+{
+	static char body[3000];
+	struct seen *s = seen_new(), *t = seen_new();
+	struct slice parts[] = { SLICE("/api/chat"), SLICE(""), slice_of(body, sizeof body) };
+	uint8_t mark[SEEN_MARK], other[SEEN_MARK];
+
+	(void)state;
+	seen_mark(s, parts, 3, mark);
+	for (size_t i = 0; i < sizeof body; i++) {
+		body[i] ^= (char)(1 << i % 8);
+		seen_mark(s, parts, 3, other);
+		assert_memory_not_equal(mark, other, SEEN_MARK);
+		body[i] ^= (char)(1 << i % 8);
+	}
+	for (size_t len = 0; len < sizeof body; len++) {
+		parts[2].len = len;
+		seen_mark(s, parts, 3, other);
+		assert_memory_not_equal(mark, other, SEEN_MARK);
+	}
+	parts[2].len = sizeof body;
+	seen_mark(s, parts, 3, other);
+	assert_memory_equal(mark, other, SEEN_MARK);
+	parts[0].len--;
+	parts[1] = SLICE("t");
+	seen_mark(s, parts, 3, other);
+	assert_memory_not_equal(mark, other, SEEN_MARK);
+	parts[0].len++;
+	parts[1] = SLICE("");
+	seen_mark(t, parts, 3, other);                   /* nobody outside knows what a mark will be */
+	assert_memory_not_equal(mark, other, SEEN_MARK);
+	seen_free(s);
+	seen_free(t);
+}
+
 static void kept_replies_are_let_go_once(void **state)
 {
 	struct seen *s = seen_new();
-	struct seen_line line = { .raw = { 1 }, .generation = 4, .config = urls, .model_len = 1, .model = "m" };
+	struct seen_line line = { .mark = { 1 }, .generation = 4, .config = urls, .model_len = 1, .model = "m" };
 	struct seen_reply small = { .reply = (struct reply *)&line, .bytes = 1000 }, large = small;
 
 	(void)state;
 	dropped = 0;
 	large.bytes = SEEN_REPLIES_BYTES;
 	for (uint8_t i = 1; i < 4; i++) {
-		line.raw[0] = i;
+		line.mark[0] = i;
 		seen_add(s, &line);
-		seen_keep(s, seen_find(s, line.raw, 4, urls), &small);
+		seen_keep(s, seen_find(s, line.mark, 4, urls), &small);
 	}
 	assert_int_equal(dropped, 0);
 	assert_int_equal(s->bytes, 3000);
-	seen_keep(s, seen_find(s, line.raw, 4, urls), &small);
+	seen_keep(s, seen_find(s, line.mark, 4, urls), &small);
 	assert_int_equal(dropped, 1);                    /* the one it takes the place of */
 	seen_add(s, &line);
 	assert_int_equal(dropped, 2);
-	seen_keep(s, seen_find(s, line.raw, 4, urls), &large);
+	seen_keep(s, seen_find(s, line.mark, 4, urls), &large);
 	assert_int_equal(dropped, 4);                    /* beyond what is kept in all: the others go */
 	assert_int_equal(s->bytes, SEEN_REPLIES_BYTES);
 	seen_clear(s);
@@ -521,7 +557,7 @@ int main(void)
 		cmocka_unit_test(lines_of_different_hosts_are_one_line), cmocka_unit_test(who_is_far_behind_is_not_looked_at),
 		cmocka_unit_test(models_are_known_by_their_digests), cmocka_unit_test(lists_that_are_none),
 		cmocka_unit_test(doubt_holds_until_a_check_begun_after_it_has_ended), cmocka_unit_test(shares_are_whole_and_in_order),
-		cmocka_unit_test(seen_requests_are_known_while_nothing_has_changed), cmocka_unit_test(kept_replies_are_let_go_once),
+		cmocka_unit_test(seen_requests_are_known_while_nothing_has_changed), cmocka_unit_test(marks_tell_requests_apart), cmocka_unit_test(kept_replies_are_let_go_once),
 		cmocka_unit_test(routes_are_exact),
 		cmocka_unit_test(threads_take_and_leave),
 	};

@@ -236,7 +236,10 @@ int command_stalled(const struct options *o)
 	struct family f = family_of(o->pid);
 	int64_t written, base, t0;
 
-	opt = o;
+	/* a first short one for what is allocated once: what a long one leaves behind would hide the others */
+	struct options first = *o;
+	first.chunks = 16;
+	opt = &first;
 	if (!s)
 		die("out of memory");
 	prepare(s, 0);
