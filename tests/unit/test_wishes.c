@@ -13,11 +13,11 @@
 /* A request is its headers: name, value, …, NULL. */
 static const char *const *headers;
 
-const char *request_header(const struct request *r, const char *name)
+const char *request_header_named(const struct request *r, struct slice name)
 {
 	(void)r;
 	for (const char *const *h = headers; *h; h += 2)
-		if (slice_is_nocase(slice_text(*h), slice_text(name)))
+		if (slice_is_nocase(slice_text(*h), name))
 			return h[1];
 	return NULL;
 }
