@@ -168,15 +168,8 @@ static void send_raw(struct exchange *x, struct slice bytes, bool line)
 {
 	if (!raw_client(x))
 		return;
-	x->lines_out.len = 0;
-	enum err e = buf_put(&x->lines_out, bytes);
-	if (line)
-		e = e ? e : buf_add(&x->lines_out, "\n", 1);
-	if (!e && request_write(x->request, buf_slice(&x->lines_out)))
+	if (line ? request_write_line(x->request, bytes) : request_write(x->request, bytes))
 		x->end = err_info[ERR_NO_MEMORY].name;
-	else if (e)
-		request_end(x->request, false);
-	buf_fini(&x->lines_out);
 }
 
 static void end_raw(struct exchange *x, bool whole)

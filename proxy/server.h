@@ -116,6 +116,7 @@ void request_reply_made(struct request *r, struct reply *reply);
 void request_reply_begin(struct request *r, int status, const struct header *headers, size_t n, int64_t length);
 /* Queues bytes; one call is one chunk. ERR_NO_MEMORY, ERR_TOO_LARGE: nothing was queued and the reply is broken. */
 enum err request_write(struct request *r, struct slice bytes);
+enum err request_write_line(struct request *r, struct slice line);       /* with a newline behind it, in the same chunk */
 /* Sends now what is queued instead of at the end of the turn. */
 void request_flush(struct request *r);
 size_t request_queued(const struct request *r);

@@ -414,12 +414,13 @@ static size_t put_size(char *to, size_t n)
 	return digits + 2;
 }
 
-enum err request_write(struct request *pub, struct slice bytes)
+static enum err write_chunk(struct request *pub, struct slice bytes, struct slice end)
 {
 	struct request_private *r = private_of(pub);
+	size_t len = bytes.len + end.len;
 	char size[24];
 
-	if (r->gone || r->ended || bytes.len == 0)
+	if (r->gone || r->ended || len == 0)
 		return ERR_OK;
 	assert(r->streams);
 	if (r->out_at && r->out_at == r->out.len)
@@ -428,18 +429,19 @@ enum err request_write(struct request *pub, struct slice bytes)
 		buf_cut(&r->out, r->out_at);
 		r->out_at = 0;
 	}
-	enum err e = buf_reserve(&r->out, bytes.len + sizeof size + 2);
+	enum err e = buf_reserve(&r->out, len + sizeof size + 2);
 	if (e) {
 		request_end(pub, false);
 		return e;
 	}
 	if (r->chunked)
-		e = buf_add(&r->out, size, put_size(size, bytes.len));
+		e = buf_add(&r->out, size, put_size(size, len));
 	e = e ? e : buf_put(&r->out, bytes);
+	e = e ? e : buf_put(&r->out, end);
 	if (r->chunked)
 		e = e ? e : buf_add(&r->out, "\r\n", 2);
 	assert(!e);                          /* the room was reserved */
-	pub->sent_bytes += bytes.len;
+	pub->sent_bytes += len;
 	if (r->out.len - r->out_at > OUT_LOW)
 		r->high = true;
 	if (r->direct)
@@ -447,6 +449,16 @@ enum err request_write(struct request *pub, struct slice bytes)
 	else if (r->known && r->queued && r->suspended)
 		request_resume(r);
 	return ERR_OK;
+}
+
+enum err request_write(struct request *pub, struct slice bytes)
+{
+	return write_chunk(pub, bytes, SLICE(""));
+}
+
+enum err request_write_line(struct request *pub, struct slice line)
+{
+	return write_chunk(pub, line, SLICE("\n"));
 }
 
 size_t request_queued(const struct request *pub)

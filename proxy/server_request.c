@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 
+#include "proxy/base/eight.h"
 #include "proxy/base/log.h"
 
 enum { SPARE_REQUESTS = 256, SMALL_TARGET = 128 };
@@ -187,23 +188,15 @@ static bool is_token(struct slice s)
 	return good;
 }
 
-/* Is there a control byte among these eight? Bit 7 of a byte below 0x20, and of 0x7f, is set by the subtractions. */
-static bool has_control(uint64_t eight)
-{
-	const uint64_t ones = ~0ULL / 255, high = ones << 7, del = eight ^ ones * 0x7f;
-
-	return ((eight - ones * 0x20) & ~eight & high) | ((del - ones) & ~del & high);
-}
-
 /* No control byte but the tab. */
 static bool is_field_value(struct slice s)
 {
 	unsigned char bad = 0;
 	size_t clean = 0;
 
-	for (uint64_t eight; s.len - clean >= sizeof eight; clean += sizeof eight) {
-		memcpy(&eight, s.at + clean, sizeof eight);
-		if (has_control(eight))
+	for (; s.len - clean >= EIGHT; clean += EIGHT) {
+		uint64_t x = eight_at(s.at + clean);
+		if (eight_below(x, 0x20) | eight_is(x, 0x7f))
 			break;
 	}
 	for (size_t i = clean; i < s.len; i++) {

@@ -73,17 +73,13 @@ static const char *character(struct writer *w, const char *p)
 	return c < 0 ? not_json(w) : p + at;
 }
 
-/* Bytes of a text that are not written as they are read without a further look. */
-static const bool not_plain[256] = { [0 ... 0x1f] = true, ['"'] = true, ['\\'] = true, [0x80 ... 0xff] = true };
-
 /* p is at the opening quote. */
 static const char *text(struct writer *w, const char *p)
 {
 	const char *from = p++;          /* with the quote */
 
 	for (;;) {
-		while (p < w->end && !not_plain[(unsigned char)*p])
-			p++;
+		p = scan_plain(p, w->end, true);
 		if (p == w->end || (unsigned char)*p < 0x20)
 			return not_json(w);
 		if (*p == '"')

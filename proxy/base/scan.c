@@ -18,15 +18,10 @@ static const char *skip_escape(const char *p, const char *end)
 	return p + 5;
 }
 
-/* Bytes of a text that are not plainly part of it: one look a byte, as this is where most time goes. */
-static const bool not_plain[256] = { [0 ... 0x1f] = true, ['"'] = true, ['\\'] = true };
-
 /* p is at the opening quote; returns past the closing one, or NULL. */
 static const char *skip_text(const char *p, const char *end)
 {
-	for (p++; p < end; p++) {
-		if (!not_plain[(unsigned char)*p])
-			continue;
+	for (p = scan_plain(p + 1, end, false); p < end; p = scan_plain(p + 1, end, false)) {
 		if (*p == '"')
 			return p + 1;
 		if (*p != '\\' || !(p = skip_escape(p, end)))

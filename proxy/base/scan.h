@@ -11,6 +11,7 @@
 #define BASE_SCAN_H
 
 #include "proxy/base/buf.h"
+#include "proxy/base/eight.h"
 
 enum { SCAN_DEPTH = 256 };
 
@@ -36,6 +37,21 @@ bool scan_ended(const struct scan *s);
 static inline const char *scan_skip_space(const char *p, const char *end)
 {
 	while (p < end && (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r'))
+		p++;
+	return p;
+}
+
+/* The first byte from p that is not plainly part of a text: a quote, a backslash, a control byte; with `ascii` one beyond it,
+ * too. */
+static inline const char *scan_plain(const char *p, const char *end, bool ascii)
+{
+	for (; end - p >= EIGHT; p += EIGHT) {
+		uint64_t x = eight_at(p);
+		uint64_t odd = eight_below(x, 0x20) | eight_is(x, '"') | eight_is(x, '\\') | (ascii ? eight_beyond_ascii(x) : 0);
+		if (odd)
+			return p + eight_first(odd);
+	}
+	while (p < end && (unsigned char)*p >= 0x20 && *p != '"' && *p != '\\' && !(ascii && (unsigned char)*p >= 0x80))
 		p++;
 	return p;
 }
