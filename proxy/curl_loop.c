@@ -121,6 +121,8 @@ static void on_ready(uv_poll_t *poll, int status, int events)
 	loop_settle(l->loop);            /* what this one brought leaves before the next is looked at */
 }
 
+/* -1 would end every transfer there is. A socket that cannot be watched ends at most its own, by the owner's timer: curl asks
+ * for what its resolver has found by a timer as well. */
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
 {
 	struct curl_loop *l = arg;
@@ -136,13 +138,10 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *kn
 		return 0;
 	}
 	if (!s && !(s = socket_add(l, fd, false)))
-		return -1;
-	s->idle = false;
-	if (s->events == events)
 		return 0;
-	if (uv_poll_start(&s->poll, events, on_ready))
-		return -1;
-	s->events = events;
+	s->idle = false;
+	if (s->events != events && !uv_poll_start(&s->poll, events, on_ready))
+		s->events = events;
 	return 0;
 }
 
