@@ -291,6 +291,22 @@ def bodies_that_end_anywhere(s):
     p.wait_stat('connections_open', 1)
 
 
+def pipelined_bodies_that_end_anywhere(s):
+    """The same behind a request that is still to be answered: neither outlives the client."""
+    f = s.fake()
+    p = s.proxy(f, dict(OFF, **{'server.max_body': '1MiB', 'server.workers': 1}))
+    head = build('POST', '/api/chat', {'Transfer-Encoding': 'chunked'})
+
+    def leave(i):
+        c = Conn(p.where)
+        body = json.dumps({'model': 'llama3.2', 'prompt': 'q%d' % i, 'stream': bool(i % 2)}).encode()
+        c.send(build('POST', '/api/generate', {'Content-Length': len(body)}) + body + head + b'%x\r\n' % (8 << 20) + b'[' * (1 + 3971 * i))
+        c.close(reset=bool(i % 3 == 0))
+    together(6, lambda i: [leave(n) for n in range(i, 60, 6)])
+    f.wait('running', 0, 'le')
+    p.wait_stat('connections_open', 1)
+
+
 def wide_json(s):
     f = s.fake()
     p = s.proxy(f, OFF)
@@ -350,7 +366,7 @@ def pipelined_and_kept_alive(s):
 
 
 TESTS = [a_body_of_1_gb, a_blob_of_1_gb, a_download_of_1_gb_with_a_slow_reader, many_large_bodies_at_once, a_body_just_over_max_body, slow_headers, slow_bodies,
-         header_floods, chunked_lies, unknown_methods, binary_garbage, odd_text, deep_json, endless_json, bodies_that_end_anywhere, wide_json, too_many_connections, pipelined_and_kept_alive]
+         header_floods, chunked_lies, unknown_methods, binary_garbage, odd_text, deep_json, endless_json, bodies_that_end_anywhere, pipelined_bodies_that_end_anywhere, wide_json, too_many_connections, pipelined_and_kept_alive]
 
 if __name__ == '__main__':
     sys.exit(main(TESTS))
