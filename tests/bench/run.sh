@@ -347,7 +347,7 @@ part_streams() {
 		streams_round 2000 1 2000 8 500000
 		return
 	fi
-	for r in $(round_list 5); do streams_round 2000 "$r" 2000 12 500000; done
+	for r in $(round_list 4); do streams_round 2000 "$r" 2000 24 500000; done
 	for r in $(round_list 2); do streams_round 5000 "$r" 5000 12 1000000; done
 }
 
