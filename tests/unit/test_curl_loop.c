@@ -17,7 +17,7 @@
 #include "tests/unit/torture.h"
 #include "proxy/curl_loop.c"
 
-enum { PATIENCE_MS = 5000, TRANSFERS_MOST = 200 };
+enum { PATIENCE_MS = 5000, TRANSFERS_MOST = 200, LOOKED_UP_MS = 30 };
 
 struct one { CURL *easy; bool began, ended; CURLcode result; };
 
@@ -28,13 +28,14 @@ static int port;
 static struct loop loop;
 static struct curl_loop curl;
 
-/* Stands before the C library's: whatever curl's resolver is asked for is here. */
+/* Stands before the C library's: whatever curl's resolver is asked for is here, but not found before curl waits for it. */
 int getaddrinfo(const char *name, const char *service, const struct addrinfo *hints, struct addrinfo **found)
 {
 	int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **) = NULL;
 
 	(void)name;
 	*(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+	usleep(LOOKED_UP_MS * 1000);
 	return real("127.0.0.1", service, hints, found);
 }
 
