@@ -2,6 +2,7 @@
  * and what comes is not looked at but for that it comes. */
 #include "cache/redis_ear.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -186,6 +187,19 @@ static void on_connected(uv_connect_t *c, int status)
 	if (!e->reader || (u->password && !say(e, u->user ? 3 : 2, auth)) || !say(e, 2, id) || !say(e, 2, subscribe) ||
 	    uv_read_start(&e->at.stream, on_room, on_bytes))
 		deaf(e, status ? uv_strerror(status) : "it could not be greeted");
+}
+
+uint64_t redis_ear_version(const struct redis_ear *e)
+{
+	uv_os_fd_t fd;
+	char first;
+
+	if (e->stage != EAR_HEARS || uv_fileno(&e->at.handle, &fd))
+		return 0;
+	/* what has been said counts now, not when its turn on the loop comes */
+	if (recv(fd, &first, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK))
+		return 0;
+	return e->changes;
 }
 
 void redis_ear_open(struct redis_ear *e)

@@ -44,10 +44,8 @@ void redis_ear_close(struct redis_ear *e);
 /* For good. closed() comes from the loop; false: nothing was open, it will not come. */
 bool redis_ear_end(struct redis_ear *e);
 
-/* Changes whenever something under the prefix may have; never a number it was before. 0: it does not hear. */
-static inline uint64_t redis_ear_version(const struct redis_ear *e)
-{
-	return e->stage == EAR_HEARS ? e->changes : 0;
-}
+/* Changes whenever something under the prefix may have; never a number it was before. 0: it does not hear, or has not yet
+ * listened to what is there for it. */
+uint64_t redis_ear_version(const struct redis_ear *e);
 
 #endif

@@ -130,7 +130,7 @@ int64_t wall_now(void)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_REALTIME_COARSE, &t);        /* a few milliseconds coarse, as time() is; a hit asks several times */
+	clock_gettime(CLOCK_REALTIME, &t);
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 

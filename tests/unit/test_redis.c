@@ -95,6 +95,9 @@ static void hears_whatever_changes_under_its_prefix(void **state)
 	for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
 		uint64_t a = version_of(w, w->link), b = version_of(w, w->other);
 		server_tell(&r->server, changes[i]);
+		usleep(20000);                   /* it has been said: that counts before the loop has turned */
+		assert_int_equal(version_of(w, w->link), 0);
+		assert_int_equal(version_of(w, w->other), 0);
 		until_version_is_not(w, a, b);
 		turn_for(w, 20);
 	}
