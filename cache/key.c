@@ -17,7 +17,6 @@ void key_make(const struct key_parts *p, uint8_t key[KEY_BYTES])
 {
 	const uint64_t numbers[] = { 1 /* version of this form */, p->family, p->candidates, p->mark };
 	const struct slice parts[] = { slice_of((const char *)numbers, sizeof numbers), p->tenant, p->space, p->digest, p->form };
-
 	struct sha256_ctx c;
 
 	sha256_init(&c);

@@ -21,7 +21,7 @@ static const char *skip_escape(const char *p, const char *end)
 /* p is at the opening quote; returns past the closing one, or NULL. */
 static const char *skip_text(const char *p, const char *end)
 {
-	for (p = scan_plain(p + 1, end, false); p < end; p = scan_plain(p + 1, end, false)) {
+	while ((p = scan_plain(p + 1, end, false)) < end) {
 		if (*p == '"')
 			return p + 1;
 		if (*p != '\\' || !(p = skip_escape(p, end)))
