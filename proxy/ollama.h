@@ -1,4 +1,5 @@
-/* ollama.h - the reply side of the Ollama dialect (ollama_answer.c), for the table in ollama_ask.c; see dialect.h. */
+/* ollama.h - parts of the Ollama dialect for the table in ollama_ask.c: the reply side (ollama_answer.c) and variants of an ask
+ * (ollama_vary.c); see dialect.h. */
 #ifndef PROXY_OLLAMA_H
 #define PROXY_OLLAMA_H
 
@@ -9,5 +10,6 @@ bool ollama_write_line(const struct reply_style *style, struct slice pieces, siz
 must_use enum err ollama_write_whole(const struct reply_style *style, struct slice pieces, struct buf *out);
 must_use enum err ollama_write_empty(const struct reply_style *style, struct buf *out);
 must_use enum err ollama_write_error(struct slice message, struct buf *out);
+must_use enum err ollama_vary(const struct ask *ask, const struct variant *v, struct buf *out);
 
 #endif

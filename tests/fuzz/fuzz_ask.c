@@ -1,4 +1,4 @@
-/* uses: proxy/ollama_ask.c proxy/ollama_answer.c proxy/base/ask.c proxy/base/canonical.c proxy/base/scan.c proxy/base/arena.c proxy/base/buf.c proxy/base/err.c cache/key.c */
+/* uses: proxy/ollama_ask.c proxy/ollama_vary.c proxy/ollama_answer.c proxy/base/ask.c proxy/base/canonical.c proxy/base/scan.c proxy/base/arena.c proxy/base/buf.c proxy/base/err.c cache/key.c */
 /* libs: -ljansson -lnettle -licuuc -lm */
 /* fuzz_ask.c - request bodies: parsed, keyed and varied. The first byte picks the family. What is understood has a name, is
  * forwarded as one JSON object that is understood again and as the same question, and so is each candidate's body. */

@@ -1,4 +1,4 @@
-/* uses: proxy/base/err.c proxy/base/scan.c proxy/base/ask.c proxy/base/canonical.c proxy/ollama_answer.c */
+/* uses: proxy/base/err.c proxy/base/scan.c proxy/base/ask.c proxy/base/canonical.c proxy/ollama_vary.c proxy/ollama_answer.c */
 /* libs: -ljansson -licuuc -lm */
 /* test_ollama_ask.c - requests as asks: which are the same question, which are in doubt, what is forwarded, how candidates
  * vary; cut at every byte, and with every allocation failing once. */
