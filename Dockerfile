@@ -12,7 +12,7 @@ RUN make -j"$(nproc)" CFLAGS= && strip ollacache
 FROM debian:bookworm-slim
 # The libraries the program is linked with, the dictionaries it reads, and the roots for https upstreams.
 RUN apt-get -q update && \
-	apt-get -qy install --no-install-recommends libmicrohttpd12 libcurl4 libjansson4 libhiredis0.14 libuv1 liblmdb0 \
+	apt-get -qy install --no-install-recommends libmicrohttpd12 libcurl4 libhttp-parser2.9 libjansson4 libhiredis0.14 libuv1 liblmdb0 \
 		libicu72 libstemmer0d libhunspell-1.7-0 libnettle8 libxxhash0 hunspell-uk hunspell-en-us ca-certificates && \
 	rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/* /var/log/* && \
 	useradd --system --uid 10001 --home-dir /var/lib/ollacache --create-home ollacache

@@ -24,7 +24,7 @@ PKGS += $(shell pkg-config --exists hiredis_ssl 2>/dev/null && echo hiredis_ssl)
 ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -DOLLACACHE_VERSION='"$(VERSION)"' $(OPTIMISE) $(CFLAGS) $(WARNINGS) \
 	$(if $(filter true 1,$(CI)),-Werror) $(SANITIZE.$(MODE)) -pthread -I. $(PKG_CFLAGS)
 PKG_CFLAGS := $(filter-out -I/usr/include,$(shell pkg-config --cflags $(PKGS) 2>/dev/null))
-LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -llmdb -lstemmer -lm -lpthread
+LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -llmdb -lstemmer -lhttp_parser -lm -lpthread
 ALL_LDFLAGS = $(SANITIZE.$(MODE)) $(LDFLAGS)
 
 SOURCES := $(wildcard proxy/*.c proxy/base/*.c cache/*.c scoring/*.c)

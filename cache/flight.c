@@ -180,6 +180,18 @@ void flight_unlist(struct flight *f)
 	pthread_mutex_unlock(&f->table->lock);
 }
 
+void flights_unlist_landed(struct flights *fs)
+{
+	pthread_mutex_lock(&fs->lock);
+	for (size_t i = 0; i < BUCKETS; i++)
+		for (struct flight *f = fs->bucket[i], *next; f; f = next) {
+			next = f->next;
+			if (flight_landed(f))
+				unlist(f);
+		}
+	pthread_mutex_unlock(&fs->lock);
+}
+
 /* Cuts what every reader has had off the front. With the flight's lock held. */
 static void trim(struct flight *f)
 {

@@ -88,6 +88,9 @@ void flight_finish(struct flight *f, enum err e);
 /* The answer is stored, or never will be: joins from here on start anew. */
 void flight_unlist(struct flight *f);
 
+/* Answers were removed from the store: whoever joins from here on is given none that had landed. */
+void flights_unlist_landed(struct flights *fs);
+
 /* MORE: pieces were added to out, FLIGHT_READ_MAX of text at most. WAIT: wake() will come. END, FAILED: over, all was
  * read. OVER: a whole reader's answer is past the limit and will not be kept. */
 enum flight_news flight_read(struct flight *f, struct flight_reader *r, struct buf *out, enum err *why);

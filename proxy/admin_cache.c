@@ -212,6 +212,7 @@ static void purge_over(struct job *j, bool failed)
 {
 	struct exchange *x = j->x;
 
+	flights_unlist_landed(x->worker->shared->flights);
 	log_line(LOG_INFO, "cache", "purge%s%s%s%s: %llu entries removed%s", *j->model ? " model=" : "", j->model, *j->space ? " namespace=" : "",
 	         j->space, (unsigned long long)j->removed, failed ? ", then the store failed" : "");
 	if (x->request && failed)

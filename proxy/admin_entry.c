@@ -184,6 +184,7 @@ static void on_dropped(void *arg, bool was_there)
 	struct exchange *x = arg;
 	struct buf out;
 
+	flights_unlist_landed(x->worker->shared->flights);
 	if (x->request && was_there) {
 		buf_init(&out, ADMIN_BODY_MAX);
 		log_line(LOG_INFO, "cache", "one entry removed by hand");

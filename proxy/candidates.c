@@ -128,7 +128,7 @@ void candidates_stop(struct exchange *x)
 		buf_fini(&o->tool_calls);
 		answer_fini(&o->answer);
 	}
-	/* what curl still sends of a cancelled request is read until the end of this turn */
+	/* who calls this may be inside one of their calls */
 	x->fetch.spent = cs;
 }
 

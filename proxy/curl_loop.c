@@ -6,17 +6,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { SOCKETS_LEAST = 256, IDLE_CONNECTIONS = 256 };
+enum { SOCKETS_LEAST = 256 };
 
-/* Of sockets curl opens by other ways than ours (its resolver's) we are not told when they close, nor always of one that is
- * given up while it connects: these are watched no longer than curl asks for. */
 struct curl_socket {
 	uv_poll_t poll;
 	struct curl_loop *loop;
 	int fd;
 	int events;                          /* it is watched for; 0: it is not */
-	bool ours;                           /* opened, and to be closed, by on_open() and on_close() */
-	bool idle;
 };
 
 static void on_closed(struct curl_loop *l)
@@ -47,7 +43,7 @@ static struct curl_socket *socket_of(const struct curl_loop *l, int fd)
 	return (size_t)fd < l->n_sockets ? l->sockets[fd] : NULL;
 }
 
-static struct curl_socket *socket_add(struct curl_loop *l, int fd, bool ours)
+static struct curl_socket *socket_add(struct curl_loop *l, int fd)
 {
 	size_t n = l->n_sockets ? l->n_sockets : SOCKETS_LEAST;
 	struct curl_socket *s = calloc(1, sizeof *s);
@@ -62,14 +58,11 @@ static struct curl_socket *socket_add(struct curl_loop *l, int fd, bool ours)
 		l->sockets = more;
 		l->n_sockets = n;
 	}
-	if (s && l->sockets[fd])
-		socket_drop(l->sockets[fd]);     /* it was closed without a word, and its number is another's now */
 	if (!s || uv_poll_init(&l->loop->uv, &s->poll, fd))
 		goto fail;
 	s->poll.data = s;
 	s->loop = l;
 	s->fd = fd;
-	s->ours = ours;
 	l->sockets[fd] = s;
 	l->open++;
 	return s;
@@ -78,26 +71,12 @@ fail:
 	return NULL;
 }
 
-static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
+static void on_ready(uv_poll_t *poll, int status, int events);
+
+static void socket_watch(struct curl_socket *s, int events)
 {
-	struct curl_loop *l = arg;
-	int fd = socket(a->family, a->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, a->protocol);
-
-	(void)purpose;
-	if (fd >= 0 && !socket_add(l, fd, true)) {
-		close(fd);
-		return CURL_SOCKET_BAD;
-	}
-	return fd;
-}
-
-static int on_close(void *arg, curl_socket_t fd)
-{
-	struct curl_socket *s = socket_of(arg, fd);
-
-	if (s)
-		socket_drop(s);
-	return close(fd);
+	if (s->events != events && !uv_poll_start(&s->poll, events, on_ready))
+		s->events = events;
 }
 
 static void on_ready(uv_poll_t *poll, int status, int events)
@@ -106,56 +85,62 @@ static void on_ready(uv_poll_t *poll, int status, int events)
 	struct curl_loop *l = s->loop;
 	int running, flags = (events & UV_READABLE ? CURL_CSELECT_IN : 0) | (events & UV_WRITABLE ? CURL_CSELECT_OUT : 0);
 
-	if (s->idle) {
-		uv_poll_stop(poll);
+	if (status) {                            /* libuv looks away from a socket with an error */
+		int wanted = s->events;
 		s->events = 0;
-	} else {
-		if (status) {
-			/* libuv looks away from a socket with an error; what came before it is still to be read */
-			flags = CURL_CSELECT_IN | CURL_CSELECT_ERR;
-			uv_poll_start(poll, s->events, on_ready);
-		}
-		curl_multi_socket_action(l->multi, s->fd, flags, &running);
+		socket_watch(s, wanted);
+		flags = CURL_CSELECT_IN | CURL_CSELECT_ERR;
 	}
+	curl_multi_socket_action(l->multi, s->fd, flags, &running);
 	l->moved(l->arg);
-	loop_settle(l->loop);            /* what this one brought leaves before the next is looked at */
 }
 
-/* -1 would end every transfer there is. A socket that cannot be watched ends at most its own, by the owner's timer: curl asks
- * for what its resolver has found by a timer as well. */
+/* curl 7.88 closes a socket that did not connect without a word; when its number comes again for the next address, curl takes
+ * that for watched already. */
+static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
+{
+	struct curl_loop *l = arg;
+	int fd = socket(a->family, a->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, a->protocol);
+	struct curl_socket *closed = fd >= 0 ? socket_of(l, fd) : NULL, *s;
+
+	(void)purpose;
+	if (!closed)
+		return fd;
+	int events = closed->events;
+	socket_drop(closed);
+	if (!(s = socket_add(l, fd))) {
+		close(fd);
+		return CURL_SOCKET_BAD;
+	}
+	socket_watch(s, events);
+	return fd;
+}
+
+/* -1 would end every transfer there is. A socket that cannot be watched ends at most its own, by the timer of its connecting:
+ * curl asks for what its resolver has found by a timer as well. */
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
 {
 	struct curl_loop *l = arg;
 	struct curl_socket *s = socket_of(l, fd);
-	int events = (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0);
 
 	(void)easy, (void)known;
 	if (what == CURL_POLL_REMOVE) {
-		if (s && s->ours && s->events == UV_READABLE)
-			s->idle = true;
-		else if (s)
+		if (s)
 			socket_drop(s);
 		return 0;
 	}
-	if (!s && !(s = socket_add(l, fd, false)))
-		return 0;
-	s->idle = false;
-	if (s->events != events && !uv_poll_start(&s->poll, events, on_ready))
-		s->events = events;
+	if (s || (s = socket_add(l, fd)))
+		socket_watch(s, (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0));
 	return 0;
-}
-
-void curl_loop_act(struct curl_loop *l)
-{
-	int running;
-
-	curl_multi_socket_action(l->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-	l->moved(l->arg);
 }
 
 static void on_timer(uv_timer_t *timer)
 {
-	curl_loop_act(timer->data);
+	struct curl_loop *l = timer->data;
+	int running;
+
+	curl_multi_socket_action(l->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+	l->moved(l->arg);
 }
 
 static int on_curl_timer(CURLM *multi, long ms, void *arg)
@@ -174,8 +159,6 @@ void curl_loop_own(struct curl_loop *l, CURL *easy)
 {
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open);
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, l);
-	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close);
-	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, l);
 }
 
 void curl_loop_init(struct curl_loop *l, struct loop *loop, void (*moved)(void *arg), void *arg)
@@ -189,7 +172,6 @@ void curl_loop_init(struct curl_loop *l, struct loop *loop, void (*moved)(void *
 	curl_multi_setopt(l->multi, CURLMOPT_SOCKETDATA, l);
 	curl_multi_setopt(l->multi, CURLMOPT_TIMERFUNCTION, on_curl_timer);
 	curl_multi_setopt(l->multi, CURLMOPT_TIMERDATA, l);
-	curl_multi_setopt(l->multi, CURLMOPT_MAXCONNECTS, (long)IDLE_CONNECTIONS);
 }
 
 static void on_timer_closed(uv_handle_t *h)
@@ -200,7 +182,7 @@ static void on_timer_closed(uv_handle_t *h)
 void curl_loop_fini(struct curl_loop *l, void (*closed)(void *arg))
 {
 	l->closed = closed;
-	curl_multi_cleanup(l->multi);            /* closes what is idle */
+	curl_multi_cleanup(l->multi);
 	for (size_t fd = 0; fd < l->n_sockets; fd++)
 		if (l->sockets[fd])
 			socket_drop(l->sockets[fd]);

@@ -1,8 +1,5 @@
 /* curl_loop.h - libcurl's multi interface on a worker's loop: its sockets and its timer.
  *
- * A connection that has ended its transfer stays watched, marked idle: using it again costs no system call. What is heard
- * of it meanwhile (its end, mostly) ends the watching; curl finds the end by itself when it looks for a connection to use.
- *
  * A handle that was added sets off by curl's own timer: before the loop sleeps, never before curl_multi_add_handle() returns.
  *
  * Threads  its worker's. */
@@ -30,9 +27,7 @@ void curl_loop_init(struct curl_loop *l, struct loop *loop, void (*moved)(void *
 /* Ends the multi handle, which must have no transfer left; closed() comes from the loop, later. */
 void curl_loop_fini(struct curl_loop *l, void (*closed)(void *arg));
 
-/* An easy handle about to be used in it: after every curl_easy_reset(). */
+/* An easy handle about to be used in it. */
 void curl_loop_own(struct curl_loop *l, CURL *easy);
-/* Lets curl do at once what it has put off to its timer. */
-void curl_loop_act(struct curl_loop *l);
 
 #endif

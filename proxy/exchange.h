@@ -55,7 +55,7 @@ struct fetch {
 	enum err last_error;         /* of a line that was not understood */
 	struct buf whole;            /* a reply that is not a stream */
 	struct candidates *candidates;
-	struct candidates *spent;    /* ended ones, whose requests curl may still be reading */
+	struct candidates *spent;    /* ended ones, inside whose calls we may still be */
 };
 
 struct exchange {

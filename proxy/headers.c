@@ -36,7 +36,7 @@ struct forwarding {
 
 static void forward(void *arg, struct slice name, struct slice value)
 {
-	/* Expect is answered here; Origin is judged here; framing is curl's */
+	/* Expect is answered here; Origin is judged here; framing is http.c's */
 	static const struct slice ours[] = {
 		SLICE_INIT("Host"), SLICE_INIT("Content-Length"), SLICE_INIT("Expect"), SLICE_INIT("Origin"),
 		SLICE_INIT("Access-Control-Request-Method"), SLICE_INIT("Access-Control-Request-Headers"),

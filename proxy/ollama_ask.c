@@ -474,8 +474,10 @@ static const char *make_form(struct object *top, struct object *options, size_t 
 			     struct ask *ask)
 {
 	struct buf model;
-	struct form f = { .question = ask->not_semantic ? (struct slice){ 0 } : question };
+	struct form f = { 0 };
 
+	if (!ask->not_semantic)
+		f.question = question;
 	buf_init(&model, CANONICAL_GROWTH * ask->model_full.len);
 	enum err e = buf_put_json(&model, ask->model_full);
 	char *form = e ? NULL : arena_alloc(arena, most + model.len);

@@ -1,4 +1,4 @@
-/* upstream.h - the upstreams' side of a worker: requests out, replies in, over libcurl's multi interface.
+/* upstream.h - the upstreams' side of a worker: requests out, replies in.
  *
  * Ownership  upstream_start() returns a transfer that lives until on_end() has been called or upstream_cancel() has
  *            returned; what its request lends (target, headers, body) must live as long, or
@@ -22,14 +22,14 @@ struct transfer;
 
 struct transfer_ops {
 	void (*on_head)(struct transfer *t, int status);
-	/* Returns false to pause: no more bytes until upstream_resume(); these were taken. */
+	/* Returns false to pause: these were taken, and no more are read until upstream_resume(); what was read with them still
+	 * comes. */
 	bool (*on_bytes)(struct transfer *t, struct slice bytes);
 	void (*on_end)(struct transfer *t, enum err e);
 	/* Streamed bodies: fills to, returns how much; 0 is the end, UPLOAD_PAUSE waits for upstream_upload_more(). */
 	size_t (*on_upload)(struct transfer *t, char *to, size_t max);
 };
 #define UPLOAD_PAUSE SIZE_MAX
-#define UPLOAD_ABORT (SIZE_MAX - 1)
 
 struct transfer_request {
 	const char *method;

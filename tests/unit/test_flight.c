@@ -243,6 +243,33 @@ static void a_failed_flight_is_joined_by_nobody_a_landed_one_until_unlisted(void
 	}
 }
 
+/* Removed from the store between an answer's landing and its leader's hearing that it is stored, it is not given any more. */
+static void what_landed_is_unlisted_when_the_store_loses_it(void **state)
+{
+	struct flights *fs = flights_new();
+	struct flight_reader r[5] = { 0 };
+	bool leads;
+
+	(void)state;
+	struct flight *landed = flight_join(fs, key_a, SMALL, &r[0], &leads);
+	struct flight *flying = flight_join(fs, key_b, SMALL, &r[1], &leads);
+	flight_finish(landed, ERR_OK);
+	flights_unlist_landed(fs);
+	assert_int_equal(flights_count(fs), 1);
+	struct flight *anew = flight_join(fs, key_a, SMALL, &r[2], &leads);
+	assert_true(leads && anew != landed);
+	assert_ptr_equal(flight_join(fs, key_b, SMALL, &r[3], &leads), flying);
+	assert_false(leads);
+	flight_unlist(landed);                           /* as its leader does, late: the new one stays listed */
+	assert_ptr_equal(flight_join(fs, key_a, SMALL, &r[4], &leads), anew);
+	flight_drop(landed, &r[0]);
+	flight_drop(flying, &r[1]);
+	flight_drop(flying, &r[3]);
+	flight_drop(anew, &r[2]);
+	flight_drop(anew, &r[4]);
+	flights_free(fs);
+}
+
 static void the_last_to_leave_gives_the_answer_up(void **state)
 {
 	struct flights *fs = flights_new();
@@ -807,6 +834,7 @@ int main(void)
 		cmocka_unit_test(past_its_limit_it_keeps_a_window),
 		cmocka_unit_test(readers_at_different_places_each_read_all),
 		cmocka_unit_test(one_that_is_whole_by_then_is_read_whole),
+		cmocka_unit_test(what_landed_is_unlisted_when_the_store_loses_it),
 		cmocka_unit_test(joining_between_over_and_unlisted_starts_anew),
 		cmocka_unit_test(a_full_buffer_fails_the_reader_alone),
 		cmocka_unit_test(every_allocation_fails_once),
