@@ -171,9 +171,10 @@ def bodies_nobody_expects(s):
     assert counted(f, '/api/hidden') == 0
 
 
-def upstream_hides_a_reply(s):
-    """What an upstream sends behind its answer is not taken for the answer to the next question."""
-    with socket.create_server(('127.0.0.1', 0)) as l:
+@contextlib.contextmanager
+def crooked_upstream(answer):
+    """answer(word, reply) are the bytes it sends when asked for word."""
+    with socket.create_server(('127.0.0.1', 0), backlog=100) as l:
         tags = json.dumps({'models': [{'name': 'llama3.2:latest', 'digest': 'd' * 64}]}).encode()
 
         def reply(body):
@@ -194,26 +195,62 @@ def upstream_hides_a_reply(s):
                         while len(buf) < n:
                             buf += c.recv(65536)
                         asked, buf = buf[:n], buf[n:]
-                        if b'/api/tags' in head:
-                            c.sendall(reply(tags))
-                            continue
-                        word = json.loads(asked)['prompt']
-                        good = json.dumps({'model': 'llama3.2', 'response': 'for ' + word, 'done': True, 'done_reason': 'stop'}).encode()
-                        bad = json.dumps({'model': 'llama3.2', 'response': 'POISON', 'done': True, 'done_reason': 'stop'}).encode()
-                        c.sendall(reply(good) + reply(bad))
+                        c.sendall(reply(tags) if b'/api/tags' in head else answer(json.loads(asked)['prompt'], reply))
 
         def accept():
             with contextlib.suppress(OSError):
                 while True:
                     threading.Thread(target=serve, args=(l.accept()[0],), daemon=True).start()
         threading.Thread(target=accept, daemon=True).start()
-        p = s.proxy('http://127.0.0.1:%d' % l.getsockname()[1], OFF)
+        yield 'http://127.0.0.1:%d' % l.getsockname()[1]
+
+
+def whole_answer(text, pad=0):
+    return json.dumps({'model': 'llama3.2', 'response': text, 'done': True, 'done_reason': 'stop', 'pad': 'x' * pad}).encode()
+
+
+def upstream_hides_a_reply(s):
+    """What an upstream sends behind its answer is not taken for the answer to the next question."""
+    with crooked_upstream(lambda word, reply: reply(whole_answer('for ' + word)) + reply(whole_answer('POISON'))) as url:
+        p = s.proxy(url, OFF)
         for i in range(30):
             r = p.generate('w%d' % i, stream=False)
             assert r.status in (200, 502) and (r.status == 502 or r.json()['response'] == 'for w%d' % i), r
         for i in range(30):
             r = p.generate('w%d' % i, stream=False)
             assert b'POISON' not in r.body, r
+        p.stop()
+
+
+def upstream_hides_a_reply_where_a_read_ends(s):
+    """The same when the answer fills a read to its last byte, and the next question waits for just that connection."""
+    def answer(word, reply):
+        short = reply(whole_answer('for ' + word, 1000))
+        return reply(whole_answer('for ' + word, 1000 + 4096 - len(short))) + reply(whole_answer('POISON'))
+
+    with crooked_upstream(answer) as url:
+        p = s.proxy(url, dict(OFF, **{'upstream.max_in_flight': 1, 'server.workers': 1}))
+        asked = [p.open('POST', '/api/generate', {'model': 'llama3.2', 'prompt': 'w%d' % i, 'stream': False}) for i in range(30)]
+        for i, c in enumerate(asked):
+            r = c.reply()
+            assert r.status in (200, 502) and (r.status == 502 or r.json()['response'] == 'for w%d' % i), r
+        for i in range(30):
+            assert b'POISON' not in p.generate('w%d' % i, stream=False).body
+        p.stop()
+
+
+def upstream_begins_its_head_with_a_space(s):
+    """A first line that continues none: an answer or a 502, and the next question is answered."""
+    def answer(word, reply):
+        whole = reply(whole_answer('for ' + word))
+        return whole.replace(b'OK\r\n', b'OK\r\n X-Odd: 1\r\n') if word.startswith('odd') else whole
+
+    with crooked_upstream(answer) as url:
+        p = s.proxy(url, OFF)
+        for path in ('/api/generate', '/api/odd'):
+            for i in range(3):
+                assert p.post(path, {'model': 'llama3.2', 'prompt': 'odd%d' % i, 'stream': False}).status in (200, 502)
+                assert p.generate('w%d%s' % (i, path), stream=False).json()['response'] == 'for w%d%s' % (i, path)
         p.stop()
 
 
@@ -532,7 +569,7 @@ def odd_methods_and_versions(s):
     assert counted(f, '/api/hidden') == 0 and len(r) <= 1, r
 
 
-TESTS = [two_framings, lengths_that_are_none, codings_that_are_none, header_names_that_are_none, controls_in_header_values, bare_line_feeds, lies_in_chunks, bodies_nobody_expects, upstream_hides_a_reply,
+TESTS = [two_framings, lengths_that_are_none, codings_that_are_none, header_names_that_are_none, controls_in_header_values, bare_line_feeds, lies_in_chunks, bodies_nobody_expects, upstream_hides_a_reply, upstream_hides_a_reply_where_a_read_ends, upstream_begins_its_head_with_a_space,
          targets_with_an_authority, ways_round_to_our_endpoints, admin_needs_its_token, the_token_is_compared_in_constant_time, rebinding, another_tenants_answer, two_credentials, namespaces_do_not_meet,
          ambiguous_bodies, half_answers, poison_by_header, logs_cannot_be_forged, replies_cannot_be_split, floods_of_headers, odd_methods_and_versions]
 
