@@ -5,6 +5,7 @@
 #include "cache/flight.h"
 
 #include <assert.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "proxy/base/scan.h"
@@ -16,14 +17,16 @@ struct flights {
 	pthread_mutex_t lock;
 	struct flight *bucket[BUCKETS];
 	size_t n;
+	_Atomic size_t n_landing;            /* of them: landed; read without the lock */
 };
 
 struct flight {
 	unsigned magic;
 	struct flights *table;
 	uint8_t key[KEY_BYTES];
-	struct flight *next;                 /* in its bucket; guarded by the table's lock, as are listed and refs */
+	struct flight *next;                 /* in its bucket; guarded by the table's lock, as are listed, landing and refs */
 	bool listed;
+	bool landing;                        /* landed and listed */
 	unsigned refs;
 
 	pthread_mutex_t lock;                /* guards all below */
@@ -69,14 +72,33 @@ static struct flight **bucket_of(struct flights *fs, const uint8_t *key)
 	return &fs->bucket[(key[0] | key[1] << 8) % BUCKETS];
 }
 
+/* With the table's lock held. */
+static struct flight *find(struct flights *fs, const uint8_t *key)
+{
+	struct flight *f = *bucket_of(fs, key);
+
+	while (f && memcmp(f->key, key, KEY_BYTES) != 0)
+		f = f->next;
+	return f;
+}
+
 bool flights_have(struct flights *fs, const uint8_t key[KEY_BYTES])
 {
 	pthread_mutex_lock(&fs->lock);
-	const struct flight *f = *bucket_of(fs, key);
-	while (f && memcmp(f->key, key, KEY_BYTES) != 0)
-		f = f->next;
+	bool have = find(fs, key) != NULL;
 	pthread_mutex_unlock(&fs->lock);
-	return f != NULL;
+	return have;
+}
+
+bool flights_landing(struct flights *fs, const uint8_t key[KEY_BYTES])
+{
+	if (atomic_load_explicit(&fs->n_landing, memory_order_acquire) == 0)
+		return false;
+	pthread_mutex_lock(&fs->lock);
+	const struct flight *f = find(fs, key);
+	bool landing = f && f->landing;
+	pthread_mutex_unlock(&fs->lock);
+	return landing;
 }
 
 static struct flight *flight_new(struct flights *fs, size_t limit)
@@ -112,6 +134,27 @@ static void reader_link(struct flight *f, struct flight_reader *r)
 }
 
 /* With the table's lock held. */
+static void list(struct flight *f, const uint8_t *key)
+{
+	struct flight **bucket = bucket_of(f->table, key);
+
+	memcpy(f->key, key, KEY_BYTES);
+	f->next = *bucket;
+	*bucket = f;
+	f->listed = true;
+	f->table->n++;
+}
+
+/* With the table's lock held, and the flight listed. */
+static void set_landing(struct flight *f, bool landing)
+{
+	if (f->landing == landing)
+		return;
+	f->landing = landing;
+	atomic_fetch_add_explicit(&f->table->n_landing, landing ? 1 : (size_t)-1, memory_order_release);
+}
+
+/* With the table's lock held. */
 static void unlist(struct flight *f)
 {
 	if (!f->listed)
@@ -120,6 +163,7 @@ static void unlist(struct flight *f)
 	while (*at != f)
 		at = &(*at)->next;
 	*at = f->next;
+	set_landing(f, false);
 	f->listed = false;
 	f->table->n--;
 }
@@ -141,21 +185,14 @@ struct flight *flight_join(struct flights *fs, const uint8_t key[KEY_BYTES], siz
 
 	pthread_mutex_lock(&fs->lock);
 	if (key)
-		for (f = *bucket_of(fs, key); f && memcmp(f->key, key, KEY_BYTES) != 0; f = f->next)
-			;
-	if (f && !link_unless_over(f, r)) {
+		f = find(fs, key);
+	if (f && ((r->fresh && f->landing) || !link_unless_over(f, r))) {
 		unlist(f);                   /* its leader is just about to */
 		f = NULL;
 	}
 	*leads = !f;
-	if (!f && (f = flight_new(fs, limit)) && key) {
-		struct flight **bucket = bucket_of(fs, key);
-		memcpy(f->key, key, KEY_BYTES);
-		f->next = *bucket;
-		*bucket = f;
-		f->listed = true;
-		fs->n++;
-	}
+	if (!f && (f = flight_new(fs, limit)) && key)
+		list(f, key);
 	if (f) {
 		f->refs++;
 		if (*leads)
@@ -180,13 +217,26 @@ void flight_unlist(struct flight *f)
 	pthread_mutex_unlock(&f->table->lock);
 }
 
+void flight_relist(struct flight *f, const uint8_t key[KEY_BYTES])
+{
+	pthread_mutex_lock(&f->table->lock);
+	if (!f->listed) {
+		struct flight *before = find(f->table, key);
+		if (before)
+			unlist(before);
+		list(f, key);
+		set_landing(f, true);
+	}
+	pthread_mutex_unlock(&f->table->lock);
+}
+
 void flights_unlist_landed(struct flights *fs)
 {
 	pthread_mutex_lock(&fs->lock);
 	for (size_t i = 0; i < BUCKETS; i++)
 		for (struct flight *f = fs->bucket[i], *next; f; f = next) {
 			next = f->next;
-			if (flight_landed(f))
+			if (f->landing)
 				unlist(f);
 		}
 	pthread_mutex_unlock(&fs->lock);
@@ -366,6 +416,8 @@ void flight_finish(struct flight *f, enum err e)
 	f->why = e;
 	if (e || f->over)
 		unlist(f);
+	else if (f->listed)
+		set_landing(f, true);
 	f->leader = (struct flight_leader){ 0 };
 	wake_all(f);
 	pthread_mutex_unlock(&f->lock);

@@ -33,6 +33,7 @@ enum flight_origin { FLIGHT_UPSTREAM, FLIGHT_SEMANTIC, FLIGHT_STORED };
 struct flight_reader {               /* embedded in its owner; set wake and arg, zero the rest */
 	void (*wake)(void *arg);
 	void *arg;
+	bool fresh;                  /* wants no answer that had landed before it asked */
 	bool whole;                  /* reads only once the flight has landed (a client that wants one object) */
 	bool raw;                    /* the leader's own client: gets the upstream's bytes, not pieces, for now */
 	bool waiting;
@@ -65,6 +66,8 @@ size_t flights_count(struct flights *fs);    /* listed ones */
 
 /* Is there a listed flight for key now? Only good for telling: it may be over in a moment. */
 bool flights_have(struct flights *fs, const uint8_t key[KEY_BYTES]);
+/* Has one landed that is still listed? Then its answer is at least as new as the store's. Cheap while none is landing. */
+bool flights_landing(struct flights *fs, const uint8_t key[KEY_BYTES]);
 
 /* The listed flight for key, or a new one that keeps `limit` bytes: *leads says which. NULL: out of memory.
  * key NULL: a flight of its own that nobody finds. */
@@ -85,6 +88,8 @@ size_t flight_shut(struct flight *f);
 
 /* Nothing more will come. e is ERR_OK only for a whole answer. Later joins of a failed flight start a new one. */
 void flight_finish(struct flight *f, enum err e);
+/* A landed flight is about to be stored under key: if nobody could find it so far, it is listed in the place of another. */
+void flight_relist(struct flight *f, const uint8_t key[KEY_BYTES]);
 /* The answer is stored, or never will be: joins from here on start anew. */
 void flight_unlist(struct flight *f);
 

@@ -19,7 +19,7 @@ struct redis {
 	size_t prefix_len;
 	int64_t timeout_ms, retry_ms;
 	_Atomic int64_t counted_at;           /* when a link last asked for the numbers below */
-	_Atomic int links_up;
+	_Atomic int links_down;               /* of those attached */
 	_Atomic uint64_t changes;             /* of this process' links: counted when sent and when answered */
 	_Atomic uint64_t entries, bytes;
 };

@@ -95,6 +95,7 @@ struct store_link;
 struct store_ops {
 	const char *name;
 	bool counts_hits;                     /* store_row.hits says something */
+	bool puts_late;                       /* another link may not get what was put until done() has said it is stored */
 	struct store_link *(*attach)(struct store *, struct loop *);   /* a worker's link; on the worker's thread */
 	void (*detach)(struct store_link *);
 	enum store_news (*get)(struct store_link *, struct store_get *);

@@ -474,7 +474,7 @@ static void on_changed(struct redis_link *link)
 	if (l->was_up && !up)
 		redis_failed(l->store);
 	if (l->was_up != up)
-		atomic_fetch_add(&l->store->links_up, up ? 1 : -1);
+		atomic_fetch_add(&l->store->links_down, up ? -1 : 1);
 	l->was_up = up;
 	if (up)
 		uv_timer_start(&l->counter, on_counter, 0, COUNT_EVERY_MS);
@@ -511,6 +511,7 @@ static struct store_link *redis_attach(struct store *store, struct loop *loop)
 	if (!l)
 		return NULL;
 	l->store = s;
+	atomic_fetch_add(&s->links_down, 1);
 	l->open_handles = 3;
 	uv_timer_init(&loop->uv, &l->counter);
 	uv_timer_init(&loop->uv, &l->later);
@@ -536,8 +537,8 @@ static void redis_detach(struct store_link *l)
 		l->open_handles++;
 	while (l->ops)
 		redis_op_free(l->ops);
-	if (l->was_up)
-		atomic_fetch_add(&l->store->links_up, -1);
+	if (!l->was_up)
+		atomic_fetch_add(&l->store->links_down, -1);
 	uv_close((uv_handle_t *)&l->counter, on_timer_closed);
 	uv_close((uv_handle_t *)&l->later, on_timer_closed);
 }
@@ -547,7 +548,7 @@ static struct store_state redis_state(struct store *store)
 	struct redis *s = of(store);
 
 	return (struct store_state){
-		.up = atomic_load(&s->links_up) > 0, .entries = atomic_load(&s->entries), .bytes = atomic_load(&s->bytes),
+		.up = atomic_load(&s->links_down) == 0, .entries = atomic_load(&s->entries), .bytes = atomic_load(&s->bytes),
 	};
 }
 
@@ -567,6 +568,7 @@ static void redis_close(struct store *store)
 
 static const struct store_ops redis_ops = {
 	.name = "redis",
+	.puts_late = true,
 	.attach = redis_attach,
 	.detach = redis_detach,
 	.get = redis_get,

@@ -276,9 +276,22 @@ static enum store_news ask_store(struct exchange *x, void (*done)(struct store_g
 	return news;
 }
 
+/* A newer answer than the store may say it has. */
+static bool is_landing(const struct exchange *x, const uint8_t key[KEY_BYTES])
+{
+	return x->worker->shared->store->ops->puts_late && flights_landing(x->worker->shared->flights, key);
+}
+
 /* Asks the store for key; the news come to got_exact(), now or later. */
 static void get_exact(struct exchange *x, const uint8_t key[KEY_BYTES])
 {
+	if (is_landing(x, key)) {
+		if (x->keyed)
+			exchange_join(x);
+		else
+			exchange_parse(x);
+		return;
+	}
 	memcpy(x->get.key, key, KEY_BYTES);
 	buf_fini(&x->get.entry);
 	buf_init(&x->get.entry, CACHE_ENTRY_BYTES(x->config));
@@ -403,6 +416,7 @@ void exchange_join(struct exchange *x)
 		return;
 	}
 	x->reader.whole = !x->ask.stream;
+	x->reader.fresh = x->wishes.max_age_s == 0;
 	candidates_heartbeat(x);
 	x->flight = flight_join(x->worker->shared->flights, alone(x) ? NULL : x->key, CACHE_PIECES_BYTES(x->config), &x->reader, &leads);
 	if (!x->flight) {

@@ -123,6 +123,7 @@ static bool store(struct exchange *x, const struct answer *a, const struct fligh
 	l->flight = x->lead_flight;
 	l->worker = x->worker;
 	flight_hold(l->flight);
+	flight_relist(l->flight, x->key);        /* a refresh flew alone: who asks before its answer is in the store is given it too */
 	x->worker->n_landings++;
 	x->worker->shared->store->ops->put(x->worker->link, &item, on_stored, l);
 	x->worker->shared->store->ops->flush(x->worker->link);   /* on its way before the client can ask again */

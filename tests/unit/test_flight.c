@@ -270,6 +270,66 @@ static void what_landed_is_unlisted_when_the_store_loses_it(void **state)
 	flights_free(fs);
 }
 
+/* A refresh flies alone; once it has landed, and until the store has its answer, those who ask are given it, not an older one. */
+static void a_refresh_is_found_from_its_landing_on(void **state)
+{
+	struct flights *fs = flights_new();
+	struct flight_reader r[5] = { 0 };
+	bool leads;
+
+	(void)state;
+	struct flight *older = flight_join(fs, key_a, SMALL, &r[0], &leads);
+	struct flight *refresh = flight_join(fs, NULL, SMALL, &r[1], &leads);
+	assert_true(leads);
+	assert_false(flights_landing(fs, key_a));
+	flight_finish(refresh, ERR_OK);
+	assert_false(flights_landing(fs, key_a));
+	flight_relist(refresh, key_a);
+	flight_relist(refresh, key_a);                   /* twice does no harm */
+	assert_true(flights_landing(fs, key_a));
+	assert_false(flights_landing(fs, key_b));
+	assert_int_equal(flights_count(fs), 1);
+	assert_ptr_equal(flight_join(fs, key_a, SMALL, &r[2], &leads), refresh);
+	assert_false(leads);
+	flight_finish(older, ERR_OK);                    /* not found any more: it is not landing, nor does it end what is */
+	assert_true(flights_landing(fs, key_a));
+	flight_unlist(refresh);
+	assert_false(flights_landing(fs, key_a));
+	struct flight *anew = flight_join(fs, key_a, SMALL, &r[3], &leads);
+	assert_true(leads);
+	assert_false(flights_landing(fs, key_a));
+	flight_finish(anew, ERR_OK);
+	flight_relist(anew, key_a);                      /* it is listed already */
+	assert_true(flights_landing(fs, key_a));
+	flights_unlist_landed(fs);
+	assert_false(flights_landing(fs, key_a));
+	flight_drop(older, &r[0]);
+	flight_drop(refresh, &r[1]);
+	flight_drop(refresh, &r[2]);
+	flight_drop(anew, &r[3]);
+	flights_free(fs);
+}
+
+static void who_wants_nothing_old_joins_what_flies_but_not_what_landed(void **state)
+{
+	struct flights *fs = flights_new();
+	struct flight_reader r[4] = { [1].fresh = true, [2].fresh = true };
+	bool leads;
+
+	(void)state;
+	struct flight *f = flight_join(fs, key_a, SMALL, &r[0], &leads);
+	assert_ptr_equal(flight_join(fs, key_a, SMALL, &r[1], &leads), f);
+	flight_finish(f, ERR_OK);
+	struct flight *g = flight_join(fs, key_a, SMALL, &r[2], &leads);
+	assert_true(leads && g != f);
+	assert_ptr_equal(flight_join(fs, key_a, SMALL, &r[3], &leads), g);
+	flight_drop(f, &r[0]);
+	flight_drop(f, &r[1]);
+	flight_drop(g, &r[2]);
+	flight_drop(g, &r[3]);
+	flights_free(fs);
+}
+
 static void the_last_to_leave_gives_the_answer_up(void **state)
 {
 	struct flights *fs = flights_new();
@@ -835,6 +895,8 @@ int main(void)
 		cmocka_unit_test(readers_at_different_places_each_read_all),
 		cmocka_unit_test(one_that_is_whole_by_then_is_read_whole),
 		cmocka_unit_test(what_landed_is_unlisted_when_the_store_loses_it),
+		cmocka_unit_test(a_refresh_is_found_from_its_landing_on),
+		cmocka_unit_test(who_wants_nothing_old_joins_what_flies_but_not_what_landed),
 		cmocka_unit_test(joining_between_over_and_unlisted_starts_anew),
 		cmocka_unit_test(a_full_buffer_fails_the_reader_alone),
 		cmocka_unit_test(every_allocation_fails_once),
