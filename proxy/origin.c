@@ -111,11 +111,13 @@ bool host_allowed(const struct config *c, const struct request *r)
 		return true;
 	if (number)
 		return false;
+	if (slice_is_nocase(host, SLICE("localhost")) || ends_with(host, SLICE(".localhost")) || ends_with(host, SLICE(".local")) ||
+	    ends_with(host, SLICE(".internal")))
+		return true;
 	if (gethostname(own, sizeof own))
 		own[0] = '\0';
 	own[sizeof own - 1] = '\0';
-	return slice_is_nocase(host, SLICE("localhost")) || (*own && slice_is_nocase(host, slice_text(own))) ||
-	       ends_with(host, SLICE(".localhost")) || ends_with(host, SLICE(".local")) || ends_with(host, SLICE(".internal"));
+	return *own && slice_is_nocase(host, slice_text(own));
 }
 
 enum origin origin_judge(const struct config *c, const struct request *r)

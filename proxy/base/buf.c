@@ -17,7 +17,7 @@ bool slice_is_nocase(struct slice s, struct slice t)
 	if (s.len != t.len)
 		return false;
 	for (size_t i = 0; i < s.len; i++)
-		if (lower(s.at[i]) != lower(t.at[i]))
+		if (s.at[i] != t.at[i] && lower(s.at[i]) != lower(t.at[i]))
 			return false;
 	return true;
 }
