@@ -20,7 +20,7 @@ enum { AGAIN_MS = 1 };                   /* not at once: a fast one would leave 
 enum { LOOK_MS = PEER_IDLE_MS / 8 };     /* how often unused ones that are too old are looked for */
 
 struct peer {
-	struct peers *cs;
+	struct peers *peers;
 	struct peer_user *user;          /* NULL: unused */
 	int host;
 	CURL *easy;                      /* while it is being made; with TLS to its end */
@@ -56,124 +56,124 @@ static void on_poll_closed(uv_handle_t *h)
 	free(h->data);
 }
 
-static void leave_idle(struct peer *c)
+static void leave_idle(struct peer *peer)
 {
-	struct peers *cs = c->cs;
+	struct peers *peers = peer->peers;
 
-	*(c->newer ? &c->newer->older : &cs->host[c->host].newest) = c->older;
-	*(c->older ? &c->older->newer : &cs->host[c->host].oldest) = c->newer;
-	c->newer = c->older = NULL;
-	cs->n_idle--;
+	*(peer->newer ? &peer->newer->older : &peers->host[peer->host].newest) = peer->older;
+	*(peer->older ? &peer->older->newer : &peers->host[peer->host].oldest) = peer->newer;
+	peer->newer = peer->older = NULL;
+	peers->n_idle--;
 }
 
-void peer_close(struct peer *c)
+void peer_close(struct peer *peer)
 {
-	struct peers *cs = c->cs;
+	struct peers *peers = peer->peers;
 
-	if (!c->user)
-		leave_idle(c);
-	alarm_clear(cs->alarms, &c->again);
-	if (c->fd >= 0)
-		uv_close((uv_handle_t *)&c->poll, on_poll_closed);       /* before its descriptor may be another's */
-	if (c->fd >= 0 && !c->tls)
-		close(c->fd);
-	if (c->easy) {
-		curl_multi_remove_handle(cs->curl.multi, c->easy);
-		curl_easy_cleanup(c->easy);
+	if (!peer->user)
+		leave_idle(peer);
+	alarm_clear(peers->alarms, &peer->again);
+	if (peer->fd >= 0)
+		uv_close((uv_handle_t *)&peer->poll, on_poll_closed);    /* before its descriptor may be another's */
+	if (peer->fd >= 0 && !peer->tls)
+		close(peer->fd);
+	if (peer->easy) {
+		curl_multi_remove_handle(peers->curl.multi, peer->easy);
+		curl_easy_cleanup(peer->easy);
 	}
-	if (c->fd < 0)
-		free(c);
+	if (peer->fd < 0)
+		free(peer);
 }
 
 /* ---- watching ---- */
 
 /* Nothing is to come of an unused one: neither its end nor bytes, which would be taken for the answer to the next request. */
-static bool dead(struct peer *c)
+static bool dead(struct peer *peer)
 {
 	char byte;
 
-	return peer_read(c, &byte, 1) >= 0 || errno != EAGAIN;
+	return peer_read(peer, &byte, 1) >= 0 || errno != EAGAIN;
 }
 
 static void on_ready(uv_poll_t *poll, int status, int events)
 {
-	struct peer *c = poll->data;
-	struct loop *loop = c->cs->loop;
+	struct peer *peer = poll->data;
+	struct loop *loop = peer->peers->loop;
 
-	if (!c->user) {
-		if (status || dead(c))
-			peer_close(c);
+	if (!peer->user) {
+		if (status || dead(peer))
+			peer_close(peer);
 		return;
 	}
 	int ready = (events & UV_READABLE ? PEER_READ : 0) | (events & UV_WRITABLE ? PEER_WRITE : 0);
 	if (status) {
 		/* libuv looks away from a socket with an error; what came before it is still to be read */
-		int wanted = c->events;
-		c->events = 0;
-		peer_watch(c, wanted);
+		int wanted = peer->events;
+		peer->events = 0;
+		peer_watch(peer, wanted);
 		ready = wanted;
 	}
-	c->user->on_ready(c->user, ready & c->events);
+	peer->user->on_ready(peer->user, ready & peer->events);
 	loop_settle(loop);                       /* what this one brought leaves before the next is looked at */
 }
 
 static void on_again(struct alarm *a)
 {
-	struct peer *c = (struct peer *)((char *)a - offsetof(struct peer, again));
+	struct peer *peer = (struct peer *)((char *)a - offsetof(struct peer, again));
 
-	if (c->events & PEER_READ)
-		c->user->on_ready(c->user, PEER_READ);
+	if (peer->events & PEER_READ)
+		peer->user->on_ready(peer->user, PEER_READ);
 }
 
-void peer_watch(struct peer *c, int events)
+void peer_watch(struct peer *peer, int events)
 {
-	if (events == c->events)
+	if (events == peer->events)
 		return;
-	if (c->tls && events & ~c->events & PEER_READ)
-		alarm_set(c->cs->alarms, &c->again, AGAIN_MS, on_again);
-	c->events = events;
+	if (peer->tls && events & ~peer->events & PEER_READ)
+		alarm_set(peer->peers->alarms, &peer->again, AGAIN_MS, on_again);
+	peer->events = events;
 	if (events)
-		uv_poll_start(&c->poll, (events & PEER_READ ? UV_READABLE : 0) | (events & PEER_WRITE ? UV_WRITABLE : 0), on_ready);
+		uv_poll_start(&peer->poll, (events & PEER_READ ? UV_READABLE : 0) | (events & PEER_WRITE ? UV_WRITABLE : 0), on_ready);
 	else
-		uv_poll_stop(&c->poll);
+		uv_poll_stop(&peer->poll);
 }
 
 /* ---- bytes ---- */
 
-static ssize_t read_tls(struct peer *c, char *to, size_t max)
+static ssize_t read_tls(struct peer *peer, char *to, size_t max)
 {
 	size_t sum = 0, n = 0;
 	CURLcode code;
 
-	while ((code = curl_easy_recv(c->easy, to + sum, max - sum, &n)) == CURLE_OK && n > 0 && sum + n < max)
+	while ((code = curl_easy_recv(peer->easy, to + sum, max - sum, &n)) == CURLE_OK && n > 0 && sum + n < max)
 		sum += n;
 	sum += code ? 0 : n;
 	if (code == CURLE_AGAIN)
-		alarm_clear(c->cs->alarms, &c->again);
+		alarm_clear(peer->peers->alarms, &peer->again);
 	else
-		alarm_set(c->cs->alarms, &c->again, AGAIN_MS, on_again);       /* more, its end, or why it broke */
+		alarm_set(peer->peers->alarms, &peer->again, AGAIN_MS, on_again);      /* more, its end, or why it broke */
 	if (sum || !code)
 		return (ssize_t)sum;
 	errno = code == CURLE_AGAIN ? EAGAIN : EPROTO;
 	return -1;
 }
 
-ssize_t peer_read(struct peer *c, char *to, size_t max)
+ssize_t peer_read(struct peer *peer, char *to, size_t max)
 {
-	return c->tls ? read_tls(c, to, max) : recv(c->fd, to, max, 0);
+	return peer->tls ? read_tls(peer, to, max) : recv(peer->fd, to, max, 0);
 }
 
-ssize_t peer_write(struct peer *c, const struct iovec *parts, size_t n)
+ssize_t peer_write(struct peer *peer, const struct iovec *parts, size_t n)
 {
 	ssize_t sum = 0;
 
-	if (!c->tls) {
+	if (!peer->tls) {
 		struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)parts, .msg_iovlen = n };
-		return sendmsg(c->fd, &m, MSG_NOSIGNAL);
+		return sendmsg(peer->fd, &m, MSG_NOSIGNAL);
 	}
 	for (size_t i = 0; i < n; i++) {
 		size_t sent = 0;
-		CURLcode code = curl_easy_send(c->easy, parts[i].iov_base, parts[i].iov_len, &sent);
+		CURLcode code = curl_easy_send(peer->easy, parts[i].iov_base, parts[i].iov_len, &sent);
 		if (code && sum == 0) {
 			errno = code == CURLE_AGAIN ? EAGAIN : EPROTO;
 			return -1;
@@ -187,137 +187,137 @@ ssize_t peer_write(struct peer *c, const struct iovec *parts, size_t n)
 
 /* ---- making one ---- */
 
-static enum err adopt(struct peer *c)
+static enum err adopt(struct peer *peer)
 {
-	struct peers *cs = c->cs;
+	struct peers *peers = peer->peers;
 	curl_socket_t fd = CURL_SOCKET_BAD;
 
-	curl_easy_getinfo(c->easy, CURLINFO_ACTIVESOCKET, &fd);
-	if (fd != CURL_SOCKET_BAD && !c->tls) {
+	curl_easy_getinfo(peer->easy, CURLINFO_ACTIVESOCKET, &fd);
+	if (fd != CURL_SOCKET_BAD && !peer->tls) {
 		fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-		curl_multi_remove_handle(cs->curl.multi, c->easy);
-		curl_easy_cleanup(c->easy);
-		c->easy = NULL;
+		curl_multi_remove_handle(peers->curl.multi, peer->easy);
+		curl_easy_cleanup(peer->easy);
+		peer->easy = NULL;
 	}
 	if (fd < 0)
 		return ERR_UPSTREAM_DOWN;
-	if (uv_poll_init(&cs->loop->uv, &c->poll, fd)) {
-		if (!c->tls)
+	if (uv_poll_init(&peers->loop->uv, &peer->poll, fd)) {
+		if (!peer->tls)
 			close(fd);
 		return ERR_NO_MEMORY;
 	}
-	c->poll.data = c;
-	c->fd = fd;
+	peer->poll.data = peer;
+	peer->fd = fd;
 	return ERR_OK;
 }
 
 static void on_moved(void *arg)
 {
-	struct peers *cs = arg;
+	struct peers *peers = arg;
 	CURLMsg *m;
 	int left;
 
-	while ((m = curl_multi_info_read(cs->curl.multi, &left))) {
-		struct peer *c = NULL;
+	while ((m = curl_multi_info_read(peers->curl.multi, &left))) {
+		struct peer *peer = NULL;
 		CURLcode code = m->data.result;
 		enum err e;
 		if (m->msg != CURLMSG_DONE)
 			continue;
-		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&c);
+		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&peer);
 		if (code == CURLE_OK) {
-			e = adopt(c);
+			e = adopt(peer);
 		} else {
-			log_line(LOG_DEBUG, "upstream", "%s: %s", hosts_url(cs->hosts, (size_t)c->host), curl_easy_strerror(code));
+			log_line(LOG_DEBUG, "upstream", "%s: %s", hosts_url(peers->hosts, (size_t)peer->host), curl_easy_strerror(code));
 			e = code == CURLE_OUT_OF_MEMORY ? ERR_NO_MEMORY : ERR_UPSTREAM_DOWN;
 		}
-		c->user->on_open(c->user, e);
+		peer->user->on_open(peer->user, e);
 	}
 }
 
-struct peer *peer_dial(struct peers *cs, int host, int64_t ms, struct peer_user *user)
+struct peer *peer_dial(struct peers *peers, int host, int64_t ms, struct peer_user *user)
 {
-	struct peer *c = calloc(1, sizeof *c);
+	struct peer *peer = calloc(1, sizeof *peer);
 	CURL *easy = curl_easy_init();
 
-	if (!c || !easy)
+	if (!peer || !easy)
 		goto fail;
-	*c = (struct peer){ .cs = cs, .user = user, .host = host, .easy = easy, .tls = cs->host[host].tls, .fd = -1 };
-	curl_loop_own(&cs->curl, easy);
-	curl_easy_setopt(easy, CURLOPT_SHARE, cs->share);
-	curl_easy_setopt(easy, CURLOPT_PRIVATE, c);
-	curl_easy_setopt(easy, CURLOPT_URL, hosts_url(cs->hosts, (size_t)host));
-	curl_easy_setopt(easy, CURLOPT_CURLU, cs->host[host].url);
+	*peer = (struct peer){ .peers = peers, .user = user, .host = host, .easy = easy, .tls = peers->host[host].tls, .fd = -1 };
+	curl_loop_own(&peers->curl, easy);
+	curl_easy_setopt(easy, CURLOPT_SHARE, peers->share);
+	curl_easy_setopt(easy, CURLOPT_PRIVATE, peer);
+	curl_easy_setopt(easy, CURLOPT_URL, hosts_url(peers->hosts, (size_t)host));
+	curl_easy_setopt(easy, CURLOPT_CURLU, peers->host[host].url);
 	curl_easy_setopt(easy, CURLOPT_CONNECT_ONLY, 1L);
 	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);      /* what TLS offers to speak */
 	curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)ms);
 	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)TLS_BUFFER);
-	if (curl_multi_add_handle(cs->curl.multi, easy) == CURLM_OK)
-		return c;
+	if (curl_multi_add_handle(peers->curl.multi, easy) == CURLM_OK)
+		return peer;
 fail:
 	curl_easy_cleanup(easy);
-	free(c);
+	free(peer);
 	return NULL;
 }
 
 /* ---- unused ones ---- */
 
-struct peer *peer_take(struct peers *cs, int host, struct peer_user *user)
+struct peer *peer_take(struct peers *peers, int host, struct peer_user *user)
 {
-	struct peer *c;
+	struct peer *peer;
 
-	while ((c = cs->host[host].newest)) {
-		if (!dead(c)) {                  /* the loop may not have told yet */
-			leave_idle(c);
-			c->user = user;
-			return c;
+	while ((peer = peers->host[host].newest)) {
+		if (!dead(peer)) {               /* the loop may not have told yet */
+			leave_idle(peer);
+			peer->user = user;
+			return peer;
 		}
-		peer_close(c);
+		peer_close(peer);
 	}
 	return NULL;
 }
 
-static struct peer *oldest(struct peers *cs)
+static struct peer *oldest(struct peers *peers)
 {
 	struct peer *found = NULL;
 
 	for (size_t i = 0; i < HOSTS_MAX; i++) {
-		struct peer *c = cs->host[i].oldest;
-		if (c && (!found || c->since < found->since))
-			found = c;
+		struct peer *peer = peers->host[i].oldest;
+		if (peer && (!found || peer->since < found->since))
+			found = peer;
 	}
 	return found;
 }
 
 static void on_look(struct alarm *a)
 {
-	struct peers *cs = (struct peers *)((char *)a - offsetof(struct peers, look));
-	struct peer *c;
+	struct peers *peers = (struct peers *)((char *)a - offsetof(struct peers, look));
+	struct peer *peer;
 
-	while ((c = oldest(cs)) && loop_now(cs->loop) - c->since >= PEER_IDLE_MS - LOOK_MS)
-		peer_close(c);
-	if (c)
-		alarm_set(cs->alarms, a, LOOK_MS, on_look);
+	while ((peer = oldest(peers)) && loop_now(peers->loop) - peer->since >= PEER_IDLE_MS - LOOK_MS)
+		peer_close(peer);
+	if (peer)
+		alarm_set(peers->alarms, a, LOOK_MS, on_look);
 }
 
-void peer_keep(struct peer *c)
+void peer_keep(struct peer *peer)
 {
-	struct peers *cs = c->cs;
-	struct peer **newest = &cs->host[c->host].newest;
+	struct peers *peers = peer->peers;
+	struct peer **newest = &peers->host[peer->host].newest;
 
-	if (cs->n_idle >= PEER_IDLE_MOST)
-		peer_close(oldest(cs));
-	peer_watch(c, PEER_READ);
-	alarm_clear(cs->alarms, &c->again);
-	c->user = NULL;
-	c->since = loop_now(cs->loop);
-	c->older = *newest;
-	*(c->older ? &c->older->newer : &cs->host[c->host].oldest) = c;
-	*newest = c;
-	cs->n_idle++;
-	if (!alarm_is_set(&cs->look))
-		alarm_set(cs->alarms, &cs->look, LOOK_MS, on_look);
+	if (peers->n_idle >= PEER_IDLE_MOST)
+		peer_close(oldest(peers));
+	peer_watch(peer, PEER_READ);
+	alarm_clear(peers->alarms, &peer->again);
+	peer->user = NULL;
+	peer->since = loop_now(peers->loop);
+	peer->older = *newest;
+	*(peer->older ? &peer->older->newer : &peers->host[peer->host].oldest) = peer;
+	*newest = peer;
+	peers->n_idle++;
+	if (!alarm_is_set(&peers->look))
+		alarm_set(peers->alarms, &peers->look, LOOK_MS, on_look);
 }
 
 /* ---- all of them ---- */
@@ -334,20 +334,20 @@ static char *authority_of(CURLU *url)
 	return both;
 }
 
-const char *peers_authority(const struct peers *cs, int host)
+const char *peers_authority(const struct peers *peers, int host)
 {
-	return cs->host[host].authority ? cs->host[host].authority : "";
+	return peers->host[host].authority ? peers->host[host].authority : "";
 }
 
 struct peers *peers_new(struct loop *loop, struct alarms *alarms, const struct hosts *hosts)
 {
-	struct peers *cs = calloc(1, sizeof *cs);
+	struct peers *peers = calloc(1, sizeof *peers);
 
-	if (!cs)
+	if (!peers)
 		abort();
-	cs->loop = loop;
-	cs->alarms = alarms;
-	cs->hosts = hosts;
+	peers->loop = loop;
+	peers->alarms = alarms;
+	peers->hosts = hosts;
 	for (size_t i = 0; i < hosts_count(hosts); i++) {
 		char *scheme = NULL;
 		CURLU *url = curl_url();
@@ -357,34 +357,34 @@ struct peers *peers_new(struct loop *loop, struct alarms *alarms, const struct h
 			curl_url_cleanup(url);
 			continue;
 		}
-		cs->host[i].url = url;
-		cs->host[i].authority = authority_of(url);
-		cs->host[i].tls = !curl_url_get(url, CURLUPART_SCHEME, &scheme, 0) && !strcmp(scheme, "https");
+		peers->host[i].url = url;
+		peers->host[i].authority = authority_of(url);
+		peers->host[i].tls = !curl_url_get(url, CURLUPART_SCHEME, &scheme, 0) && !strcmp(scheme, "https");
 		curl_free(scheme);
 	}
-	cs->share = curl_share_init();
-	if (!cs->share || curl_share_setopt(cs->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION))
+	peers->share = curl_share_init();
+	if (!peers->share || curl_share_setopt(peers->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION))
 		abort();
-	curl_loop_init(&cs->curl, loop, on_moved, cs);
-	return cs;
+	curl_loop_init(&peers->curl, loop, on_moved, peers);
+	return peers;
 }
 
 static void free_peers(void *arg)
 {
-	struct peers *cs = arg;
+	struct peers *peers = arg;
 
-	curl_share_cleanup(cs->share);
-	free(cs);
+	curl_share_cleanup(peers->share);
+	free(peers);
 }
 
-void peers_free(struct peers *cs)
+void peers_free(struct peers *peers)
 {
-	alarm_clear(cs->alarms, &cs->look);
+	alarm_clear(peers->alarms, &peers->look);
 	for (size_t i = 0; i < HOSTS_MAX; i++) {
-		while (cs->host[i].newest)
-			peer_close(cs->host[i].newest);
-		curl_url_cleanup(cs->host[i].url);
-		free(cs->host[i].authority);
+		while (peers->host[i].newest)
+			peer_close(peers->host[i].newest);
+		curl_url_cleanup(peers->host[i].url);
+		free(peers->host[i].authority);
 	}
-	curl_loop_fini(&cs->curl, free_peers);
+	curl_loop_fini(&peers->curl, free_peers);
 }

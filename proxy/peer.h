@@ -27,21 +27,21 @@ struct peer_user {
 
 /* Out of memory, at start, it ends the process. */
 struct peers *peers_new(struct loop *loop, struct alarms *alarms, const struct hosts *hosts);
-void peers_free(struct peers *cs);               /* none may be lent; what is left to free follows from the loop */
+void peers_free(struct peers *peers);            /* none may be lent; what is left to free follows from the loop */
 
 /* The host's name as its requests write it (RFC 9110, 7.2). */
-const char *peers_authority(const struct peers *cs, int host);
+const char *peers_authority(const struct peers *peers, int host);
 
 /* An unused connection to the host that is alive, as far as this end knows; NULL: none. */
-struct peer *peer_take(struct peers *cs, int host, struct peer_user *user);
+struct peer *peer_take(struct peers *peers, int host, struct peer_user *user);
 /* A new one; on_open() comes, after `ms` at the latest. NULL: out of memory. */
-struct peer *peer_dial(struct peers *cs, int host, int64_t ms, struct peer_user *user);
-void peer_keep(struct peer *c);                  /* for the next: its last reply was read whole */
-void peer_close(struct peer *c);
+struct peer *peer_dial(struct peers *peers, int host, int64_t ms, struct peer_user *user);
+void peer_keep(struct peer *peer);               /* for the next: its last reply was read whole */
+void peer_close(struct peer *peer);
 
-void peer_watch(struct peer *c, int events);
+void peer_watch(struct peer *peer, int events);
 /* As recv() and sendmsg() of a socket that does not wait: errno EAGAIN; what TLS has to say of an error is EPROTO. */
-ssize_t peer_read(struct peer *c, char *to, size_t max);
-ssize_t peer_write(struct peer *c, const struct iovec *parts, size_t n);
+ssize_t peer_read(struct peer *peer, char *to, size_t max);
+ssize_t peer_write(struct peer *peer, const struct iovec *parts, size_t n);
 
 #endif

@@ -68,7 +68,7 @@ static void ask(struct told *t, const char *method, struct slice reply, int then
 {
 	static const struct http_ops ops = { on_head, on_bytes, on_upload, on_end };
 	const struct transfer_request rq = { .method = method, .target = "/", .bulk = way == WHOLE };
-	struct peer *c = &peers.peer[way == USED];       /* the used one ends without a word first */
+	struct peer *peer = &peers.peer[way == USED];    /* the used one ends without a word first */
 
 	script_reset(&peers);
 	memset(t, 0, sizeof *t);
@@ -76,16 +76,16 @@ static void ask(struct told *t, const char *method, struct slice reply, int then
 	buf_init(&t->body, BODY_MOST);
 	peers.idle = way == USED;
 	peers.peer[0].then = SCRIPT_EOF;
-	c->reply = reply;
-	c->then = then;
-	c->n_pieces = way == BYTES ? 1 : way == PIECES ? SCRIPT_PIECES : 0;
-	for (size_t i = 0; i < c->n_pieces; i++)         /* some are 0: a wakening for nothing */
-		c->piece[i] = way == BYTES || i == 0 ? 1 : (unsigned char)reply.at[i * 31 % reply.len] % 23;
+	peer->reply = reply;
+	peer->then = then;
+	peer->n_pieces = way == BYTES ? 1 : way == PIECES ? SCRIPT_PIECES : 0;
+	for (size_t i = 0; i < peer->n_pieces; i++)      /* some are 0: a wakening for nothing */
+		peer->piece[i] = way == BYTES || i == 0 ? 1 : (unsigned char)reply.at[i * 31 % reply.len] % 23;
 	check(!http_start(&t->http, &peers, &peers.loop, 0, &rq, &ops));
 	script_run(&peers);
 	if (!t->ends)
 		check(then == SCRIPT_STAYS);
-	t->kept = c->kept;
+	t->kept = peer->kept;
 	http_stop(&t->http);
 	check(!peers.lent && !peers.wrong && peers.kept + peers.closed == peers.taken + peers.dialled);
 	check(peers.dialled == 1);

@@ -27,7 +27,7 @@ struct peer {
 	bool stutters;                         /* every other write is refused with EAGAIN */
 	enum err open;                         /* what on_open() is told */
 	/* what was done with it */
-	struct peers *cs;
+	struct peers *peers;
 	struct peer_user *user;                /* NULL: not lent */
 	bool told, made, kept, closed, refused;
 	int watched;
@@ -48,209 +48,210 @@ struct peers {
 	struct peer peer[SCRIPT_PEERS];        /* last */
 };
 
-static inline void script_reset(struct peers *cs)
+static inline void script_reset(struct peers *peers)
 {
 	for (size_t i = 0; i < SCRIPT_PEERS; i++) {
-		free(cs->peer[i].memory);
-		memset(&cs->peer[i], 0, offsetof(struct peer, written));
-		cs->peer[i].room = SIZE_MAX;
-		cs->peer[i].refusal = EAGAIN;
+		free(peers->peer[i].memory);
+		memset(&peers->peer[i], 0, offsetof(struct peer, written));
+		peers->peer[i].room = SIZE_MAX;
+		peers->peer[i].refusal = EAGAIN;
 	}
-	memset(cs, 0, offsetof(struct peers, peer));
-	cs->loop.uv.time = 1000;
+	memset(peers, 0, offsetof(struct peers, peer));
+	peers->loop.uv.time = 1000;
 }
 
-static inline bool script_allows(struct peers *cs, bool allowed, const char *what)
+static inline bool script_allows(struct peers *peers, bool allowed, const char *what)
 {
-	if (!allowed && !cs->wrong)
-		cs->wrong = what;
+	if (!allowed && !peers->wrong)
+		peers->wrong = what;
 	return allowed;
 }
 
 /* ---- the stand-ins ---- */
 
-const char *peers_authority(const struct peers *cs, int host)
+const char *peers_authority(const struct peers *peers, int host)
 {
-	(void)cs;
+	(void)peers;
 	return host == 0 ? "up.example:11434" : "other.example";
 }
 
-static inline struct peer *script_lend(struct peers *cs, struct peer_user *user)
+static inline struct peer *script_lend(struct peers *peers, struct peer_user *user)
 {
-	if (!script_allows(cs, !cs->lent, "two connections at once") || !script_allows(cs, cs->n < SCRIPT_PEERS, "too many connections"))
+	if (!script_allows(peers, !peers->lent, "two connections at once") ||
+	    !script_allows(peers, peers->n < SCRIPT_PEERS, "too many connections"))
 		return NULL;
-	struct peer *c = &cs->peer[cs->n++];
-	c->cs = cs;
-	c->user = user;
-	cs->lent = c;
-	return c;
+	struct peer *peer = &peers->peer[peers->n++];
+	peer->peers = peers;
+	peer->user = user;
+	peers->lent = peer;
+	return peer;
 }
 
-struct peer *peer_take(struct peers *cs, int host, struct peer_user *user)
+struct peer *peer_take(struct peers *peers, int host, struct peer_user *user)
 {
 	(void)host;
-	if (!cs->idle)
+	if (!peers->idle)
 		return NULL;
-	struct peer *c = script_lend(cs, user);
-	if (c) {
-		cs->idle--;
-		cs->taken++;
-		c->told = c->made = true;
+	struct peer *peer = script_lend(peers, user);
+	if (peer) {
+		peers->idle--;
+		peers->taken++;
+		peer->told = peer->made = true;
 	}
-	return c;
+	return peer;
 }
 
-struct peer *peer_dial(struct peers *cs, int host, int64_t ms, struct peer_user *user)
+struct peer *peer_dial(struct peers *peers, int host, int64_t ms, struct peer_user *user)
 {
-	void *memory = cs->no_dial ? NULL : malloc(1);
+	void *memory = peers->no_dial ? NULL : malloc(1);
 
 	(void)host;
 	if (!memory)
 		return NULL;
-	struct peer *c = script_lend(cs, user);
-	if (!c) {
+	struct peer *peer = script_lend(peers, user);
+	if (!peer) {
 		free(memory);
 		return NULL;
 	}
-	c->memory = memory;
-	cs->dialled++;
-	cs->dial_ms = ms;
-	return c;
+	peer->memory = memory;
+	peers->dialled++;
+	peers->dial_ms = ms;
+	return peer;
 }
 
-static inline bool script_is_lent(struct peer *c)
+static inline bool script_is_lent(struct peer *peer)
 {
-	return script_allows(c->cs, c->user && c->cs->lent == c, "a connection that was given back was touched");
+	return script_allows(peer->peers, peer->user && peer->peers->lent == peer, "a connection that was given back was touched");
 }
 
-static inline bool script_is_open(struct peer *c)
+static inline bool script_is_open(struct peer *peer)
 {
-	return script_is_lent(c) && script_allows(c->cs, c->made, "a connection that is not made was touched");
+	return script_is_lent(peer) && script_allows(peer->peers, peer->made, "a connection that is not made was touched");
 }
 
-static inline void script_give_back(struct peer *c)
+static inline void script_give_back(struct peer *peer)
 {
-	c->user = NULL;
-	c->watched = 0;
-	c->cs->lent = NULL;
-	free(c->memory);
-	c->memory = NULL;
+	peer->user = NULL;
+	peer->watched = 0;
+	peer->peers->lent = NULL;
+	free(peer->memory);
+	peer->memory = NULL;
 }
 
-void peer_keep(struct peer *c)
+void peer_keep(struct peer *peer)
 {
-	if (!script_is_open(c))
+	if (!script_is_open(peer))
 		return;
-	c->kept = true;
-	c->cs->kept++;
-	script_give_back(c);
+	peer->kept = true;
+	peer->peers->kept++;
+	script_give_back(peer);
 }
 
-void peer_close(struct peer *c)
+void peer_close(struct peer *peer)
 {
-	if (!script_is_lent(c))
+	if (!script_is_lent(peer))
 		return;
-	c->closed = true;
-	c->cs->closed++;
-	script_give_back(c);
+	peer->closed = true;
+	peer->peers->closed++;
+	script_give_back(peer);
 }
 
-void peer_watch(struct peer *c, int events)
+void peer_watch(struct peer *peer, int events)
 {
-	if (script_is_open(c))
-		c->watched = events;
+	if (script_is_open(peer))
+		peer->watched = events;
 }
 
-static inline bool script_readable(const struct peer *c)
+static inline bool script_readable(const struct peer *peer)
 {
-	return c->n_written >= c->waits && (c->reply_at < c->reply.len || c->then != SCRIPT_STAYS);
+	return peer->n_written >= peer->waits && (peer->reply_at < peer->reply.len || peer->then != SCRIPT_STAYS);
 }
 
-ssize_t peer_read(struct peer *c, char *to, size_t max)
+ssize_t peer_read(struct peer *peer, char *to, size_t max)
 {
 	errno = EAGAIN;
-	if (!script_is_open(c) || !script_readable(c))
+	if (!script_is_open(peer) || !script_readable(peer))
 		return -1;
-	if (c->reply_at == c->reply.len) {
-		errno = c->then;
-		return c->then == SCRIPT_EOF ? 0 : -1;
+	if (peer->reply_at == peer->reply.len) {
+		errno = peer->then;
+		return peer->then == SCRIPT_EOF ? 0 : -1;
 	}
-	if (c->piece_left == 0) {
-		c->piece_left = c->n_pieces ? c->piece[c->piece_at++ % c->n_pieces] : SIZE_MAX;
-		if (c->piece_left == 0)
+	if (peer->piece_left == 0) {
+		peer->piece_left = peer->n_pieces ? peer->piece[peer->piece_at++ % peer->n_pieces] : SIZE_MAX;
+		if (peer->piece_left == 0)
 			return -1;
 	}
-	size_t n = c->reply.len - c->reply_at;
+	size_t n = peer->reply.len - peer->reply_at;
 	n = n < max ? n : max;
-	n = n < c->piece_left ? n : c->piece_left;
-	memcpy(to, c->reply.at + c->reply_at, n);
-	c->reply_at += n;
-	c->piece_left -= n;
+	n = n < peer->piece_left ? n : peer->piece_left;
+	memcpy(to, peer->reply.at + peer->reply_at, n);
+	peer->reply_at += n;
+	peer->piece_left -= n;
 	return (ssize_t)n;
 }
 
-ssize_t peer_write(struct peer *c, const struct iovec *parts, size_t n)
+ssize_t peer_write(struct peer *peer, const struct iovec *parts, size_t n)
 {
-	size_t most = c->take ? c->take : SIZE_MAX, sum = 0;
+	size_t most = peer->take ? peer->take : SIZE_MAX, sum = 0;
 
 	errno = EAGAIN;
-	if (!script_is_open(c))
+	if (!script_is_open(peer))
 		return -1;
-	c->refused = c->stutters && !c->refused;
-	if (c->refused)
+	peer->refused = peer->stutters && !peer->refused;
+	if (peer->refused)
 		return -1;
-	if (c->n_written >= c->room) {
-		errno = c->refusal;
+	if (peer->n_written >= peer->room) {
+		errno = peer->refusal;
 		return -1;
 	}
-	most = most < c->room - c->n_written ? most : c->room - c->n_written;
+	most = most < peer->room - peer->n_written ? most : peer->room - peer->n_written;
 	for (size_t i = 0; i < n && most; i++) {
 		size_t len = parts[i].iov_len < most ? parts[i].iov_len : most;
-		script_allows(c->cs, parts[i].iov_len, "an empty part was written");
-		if (!script_allows(c->cs, len <= SCRIPT_WRITTEN - c->n_written, "too much was written"))
+		script_allows(peer->peers, parts[i].iov_len, "an empty part was written");
+		if (!script_allows(peer->peers, len <= SCRIPT_WRITTEN - peer->n_written, "too much was written"))
 			return -1;
-		memcpy(c->written + c->n_written, parts[i].iov_base, len);
-		c->n_written += len;
+		memcpy(peer->written + peer->n_written, parts[i].iov_base, len);
+		peer->n_written += len;
 		sum += len;
 		most -= len;
 	}
-	script_allows(c->cs, sum, "nothing was written");
+	script_allows(peer->peers, sum, "nothing was written");
 	return (ssize_t)sum;
 }
 
 /* ---- the loop ---- */
 
-static inline struct slice script_written(const struct peers *cs, size_t i)
+static inline struct slice script_written(const struct peers *peers, size_t i)
 {
-	return slice_of(cs->peer[i].written, cs->peer[i].n_written);
+	return slice_of(peers->peer[i].written, peers->peer[i].n_written);
 }
 
 /* One event of the connection that is lent; false: there is none. */
-static inline bool script_turn(struct peers *cs)
+static inline bool script_turn(struct peers *peers)
 {
-	struct peer *c = cs->lent;
+	struct peer *peer = peers->lent;
 
-	if (!c)
+	if (!peer)
 		return false;
-	if (!c->told) {
-		c->told = true;
-		c->made = !c->open;
-		c->user->on_open(c->user, c->open);
-		script_allows(cs, c->made || c->closed, "a connection that failed was not closed");
+	if (!peer->told) {
+		peer->told = true;
+		peer->made = !peer->open;
+		peer->user->on_open(peer->user, peer->open);
+		script_allows(peers, peer->made || peer->closed, "a connection that failed was not closed");
 		return true;
 	}
-	int ready = (script_readable(c) ? PEER_READ : 0) | (c->refusal != EAGAIN || c->n_written < c->room ? PEER_WRITE : 0);
-	if (!(ready & c->watched))
+	int ready = (script_readable(peer) ? PEER_READ : 0) | (peer->refusal != EAGAIN || peer->n_written < peer->room ? PEER_WRITE : 0);
+	if (!(ready & peer->watched))
 		return false;
-	c->user->on_ready(c->user, ready & c->watched);
+	peer->user->on_ready(peer->user, ready & peer->watched);
 	return true;
 }
 
 /* Until nothing more happens. */
-static inline void script_run(struct peers *cs)
+static inline void script_run(struct peers *peers)
 {
-	for (int n = 0; script_turn(cs); n++)
-		if (!script_allows(cs, n < SCRIPT_TURNS, "it turns without end"))
+	for (int n = 0; script_turn(peers); n++)
+		if (!script_allows(peers, n < SCRIPT_TURNS, "it turns without end"))
 			return;
 }
 
