@@ -4,7 +4,6 @@
  * out of the way; one with TLS stays curl's, to be read and written by curl_easy_recv() and curl_easy_send(). */
 #include "proxy/peer.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -140,6 +139,12 @@ void peer_watch(struct peer *peer, int events)
 
 /* ---- bytes ---- */
 
+static ssize_t tls_failed(CURLcode code)
+{
+	errno = code == CURLE_AGAIN ? EAGAIN : EPROTO;
+	return -1;
+}
+
 static ssize_t read_tls(struct peer *peer, char *to, size_t max)
 {
 	size_t sum = 0, n = 0;
@@ -154,8 +159,7 @@ static ssize_t read_tls(struct peer *peer, char *to, size_t max)
 		alarm_set(peer->peers->alarms, &peer->again, AGAIN_MS, on_again);      /* more, its end, or why it broke */
 	if (sum || !code)
 		return (ssize_t)sum;
-	errno = code == CURLE_AGAIN ? EAGAIN : EPROTO;
-	return -1;
+	return tls_failed(code);
 }
 
 ssize_t peer_read(struct peer *peer, char *to, size_t max)
@@ -174,10 +178,8 @@ ssize_t peer_write(struct peer *peer, const struct iovec *parts, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		size_t sent = 0;
 		CURLcode code = curl_easy_send(peer->easy, parts[i].iov_base, parts[i].iov_len, &sent);
-		if (code && sum == 0) {
-			errno = code == CURLE_AGAIN ? EAGAIN : EPROTO;
-			return -1;
-		}
+		if (code && sum == 0)
+			return tls_failed(code);
 		sum += (ssize_t)sent;
 		if (code || sent < parts[i].iov_len)
 			break;
@@ -219,10 +221,10 @@ static void on_moved(void *arg)
 
 	while ((m = curl_multi_info_read(peers->curl.multi, &left))) {
 		struct peer *peer = NULL;
-		CURLcode code = m->data.result;
 		enum err e;
 		if (m->msg != CURLMSG_DONE)
 			continue;
+		CURLcode code = m->data.result;          /* only then it is there */
 		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&peer);
 		if (code == CURLE_OK) {
 			e = adopt(peer);

@@ -101,6 +101,8 @@ static void on_moved(void *arg)
 	(void)arg;
 	while ((m = curl_multi_info_read(curl.multi, &left))) {
 		struct one *t;
+		if (m->msg != CURLMSG_DONE)
+			continue;
 		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &t);
 		t->ended = true;
 		t->result = m->data.result;
