@@ -9,16 +9,35 @@
 #include <http_parser.h>
 
 #include "proxy/peer.h"
-#include "proxy/upstream.h"
+#include "proxy/server.h"
+
+enum { UPSTREAM_HEAD_BYTES = 64 << 10 };
 
 struct http;
+
+/* What upstream.h is asked for, too: `uncounted`, `may` and all limits but connect_ms are for it alone. */
+struct transfer_request {
+	const char *method;
+	const char *target;                  /* path and query, raw */
+	const struct header *headers;        /* without Host, Content-Length and hop-by-hop ones */
+	size_t n_headers;
+	struct slice body;                   /* a whole body; at NULL: none, or streamed */
+	bool upload;                         /* streamed by on_upload */
+	int64_t upload_length;               /* -1: chunked */
+	bool uncounted;                      /* the proxy's own question, not a client's: left out of the metrics */
+	bool bulk;                           /* a download in large pieces rather than a stream of small ones */
+	host_set may;                        /* which upstreams; 0: all */
+	int64_t connect_ms, first_byte_ms, idle_ms, max_in_flight;
+};
 
 struct http_ops {
 	void (*on_head)(struct http *h, int status);
 	void (*on_bytes)(struct http *h, struct slice bytes);
-	size_t (*on_upload)(struct http *h, char *to, size_t max);        /* as transfer_ops' */
+	/* Streamed bodies: fills to, returns how much; 0 is the end, UPLOAD_PAUSE waits for http_upload_more(). */
+	size_t (*on_upload)(struct http *h, char *to, size_t max);
 	void (*on_end)(struct http *h, enum err e);
 };
+#define UPLOAD_PAUSE SIZE_MAX
 
 struct http {
 	struct peer_user user;               /* first */

@@ -11,7 +11,6 @@
 #include <stdlib.h>
 
 #include "proxy/base/log.h"
-#include "proxy/http.h"
 
 struct private {
 	struct transfer pub;                 /* first */

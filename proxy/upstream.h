@@ -12,10 +12,8 @@
 
 #include "proxy/base/alarm.h"
 #include "proxy/hosts.h"
+#include "proxy/http.h"
 #include "proxy/metrics.h"
-#include "proxy/server.h"
-
-enum { UPSTREAM_HEAD_BYTES = 64 << 10 };
 
 struct upstream;
 struct transfer;
@@ -28,21 +26,6 @@ struct transfer_ops {
 	void (*on_end)(struct transfer *t, enum err e);
 	/* Streamed bodies: fills to, returns how much; 0 is the end, UPLOAD_PAUSE waits for upstream_upload_more(). */
 	size_t (*on_upload)(struct transfer *t, char *to, size_t max);
-};
-#define UPLOAD_PAUSE SIZE_MAX
-
-struct transfer_request {
-	const char *method;
-	const char *target;                  /* path and query, raw */
-	const struct header *headers;        /* without Host, Content-Length and hop-by-hop ones */
-	size_t n_headers;
-	struct slice body;                   /* a whole body; at NULL: none, or streamed */
-	bool upload;                         /* streamed by on_upload */
-	int64_t upload_length;               /* -1: chunked */
-	bool uncounted;                      /* the proxy's own question, not a client's: left out of the metrics */
-	bool bulk;                           /* a download in large pieces rather than a stream of small ones */
-	host_set may;                        /* which upstreams; 0: all */
-	int64_t connect_ms, first_byte_ms, idle_ms, max_in_flight;
 };
 
 struct transfer {                            /* read-only for owners, but for `owner` */
