@@ -399,8 +399,9 @@ void http_pause(struct http *h)
 
 void http_resume(struct http *h)
 {
+	if (!h->paused || !h->peer)
+		return;
 	h->paused = false;
 	h->last_sign = loop_now(h->loop);
-	if (h->peer)
-		watch(h);
+	watch(h);
 }

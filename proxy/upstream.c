@@ -190,7 +190,7 @@ void upstream_resume(struct transfer *pub)
 {
 	struct private *t = private_of(pub);
 
-	if (!t->over && t->http.paused)
+	if (!t->over)
 		http_resume(&t->http);
 }
 
