@@ -353,7 +353,7 @@ enum act { READ, READ_ONCE, LOOK, CLOSE, CLOSE_OTHER, KEEP };
 
 struct user {
 	struct peer_user u;
-	struct peer *c;                          /* NULL: given back, or never had */
+	struct peer *peer;                       /* NULL: given back, or never had */
 	enum act on_open, on_ready;
 	struct user *other;
 	int opened, ready;                       /* how often */
@@ -371,25 +371,25 @@ struct user {
 static void act(struct user *u, enum act what)
 {
 	struct user *whose = what == CLOSE_OTHER ? u->other : u;
-	struct peer *c = whose->c;
+	struct peer *peer = whose->peer;
 
 	if (what == READ_ONCE && u->n > u->n_before)
-		peer_watch(c, u->left_on);
-	if (what <= LOOK || !c)
+		peer_watch(peer, u->left_on);
+	if (what <= LOOK || !peer)
 		return;
-	whose->c = NULL;
-	lend(c, NULL);
+	whose->peer = NULL;
+	lend(peer, NULL);
 	if (what == KEEP)
-		peer_keep(c);
+		peer_keep(peer);
 	else
-		peer_close(c);
+		peer_close(peer);
 }
 
 static void user_on_open(struct peer_user *peer_user, enum err e)
 {
 	struct user *u = (struct user *)peer_user;
 
-	assert_non_null(u->c);                           /* not inside peer_dial(), not after peer_close() */
+	assert_non_null(u->peer);                        /* not inside peer_dial(), not after peer_close() */
 	u->opened++;
 	u->e = e;
 	act(u, u->on_open);
@@ -398,7 +398,7 @@ static void user_on_open(struct peer_user *peer_user, enum err e)
 static void user_read(struct user *u)
 {
 	char bytes[RECORD_MOST];
-	ssize_t n = peer_read(u->c, bytes, u->piece);
+	ssize_t n = peer_read(u->peer, bytes, u->piece);
 
 	u->ended = n == 0;
 	u->error = n < 0 && errno != EAGAIN ? errno : 0;
@@ -408,14 +408,14 @@ static void user_read(struct user *u)
 			u->text[u->n] = bytes[i];
 	}
 	if (u->ended || u->error)
-		peer_watch(u->c, 0);
+		peer_watch(u->peer, 0);
 }
 
 static void user_on_ready(struct peer_user *peer_user, int events)
 {
 	struct user *u = (struct user *)peer_user;
 
-	assert_non_null(u->c);
+	assert_non_null(u->peer);
 	if (u->ready++ == 0 && u->other)
 		u->others_n = u->other->n;
 	u->events |= events;
@@ -438,9 +438,9 @@ static void user_close(struct user *u)
 static void begin(struct user *u, int host, int64_t ms)
 {
 	u->opened = 0;
-	u->c = peer_dial(peers, host, ms, &u->u);
-	assert_non_null(u->c);
-	lend(NULL, u->c);
+	u->peer = peer_dial(peers, host, ms, &u->u);
+	assert_non_null(u->peer);
+	lend(NULL, u->peer);
 	assert_int_equal(u->opened, 0);
 }
 
@@ -455,8 +455,8 @@ static void dial(struct user *u, int host)
 static void take(struct user *u, int host)
 {
 	user_init(u);
-	u->c = peer_take(peers, host, &u->u);
-	lend(NULL, u->c);
+	u->peer = peer_take(peers, host, &u->u);
+	lend(NULL, u->peer);
 }
 
 static void keep(struct user *u)
@@ -468,7 +468,7 @@ static void say(struct user *u, const char *text)
 {
 	const struct iovec part = { (char *)(uintptr_t)text, strlen(text) };
 
-	assert_int_equal(peer_write(u->c, &part, 1), part.iov_len);
+	assert_int_equal(peer_write(u->peer, &part, 1), part.iov_len);
 }
 
 static void listen_anew(struct user *u)
@@ -481,7 +481,7 @@ static void listen_anew(struct user *u)
 /* What came since listen_anew() is this and no more. */
 static void hears(struct user *u, const char *text)
 {
-	peer_watch(u->c, PEER_READ);
+	peer_watch(u->peer, PEER_READ);
 	UNTIL(u->n >= strlen(text) || u->ended || u->error);
 	assert_int_equal(u->n, strlen(text));
 	assert_memory_equal(u->text, text, u->n);
@@ -552,20 +552,20 @@ static void a_connection_is_used_kept_and_used_again(void **state)
 	keep(&u);
 	turn_for(MOMENT_MS);
 	take(&u, NAMED);
-	assert_null(u.c);                                /* it is another's */
+	assert_null(u.peer);                             /* it is another's */
 	take(&u, PLAIN);
-	assert_non_null(u.c);
+	assert_non_null(u.peer);
 	exchange(&u, fd);
 	keep(&u);
 	take(&u, PLAIN);
-	assert_non_null(u.c);
+	assert_non_null(u.peer);
 	exchange(&u, fd);
 	assert_false(asked_for(listening, 0));           /* the server has seen one */
 	assert_int_equal(u.opened, 0);
 	user_close(&u);
 	assert_true(left(fd));
 	take(&u, PLAIN);
-	assert_null(u.c);
+	assert_null(u.peer);
 	close(fd);
 	assert_int_equal(fds_open(), fds);
 }
@@ -581,13 +581,13 @@ static void parts_are_written_in_order_and_room_is_told_of(void **state)
 	(void)state;
 	dial(&u, PLAIN);
 	int fd = server_accept();
-	assert_int_equal(peer_write(u.c, parts, 3), 7);
+	assert_int_equal(peer_write(u.peer, parts, 3), 7);
 	server_hears(fd, "one two");
-	while ((n = peer_write(u.c, many, 2)) > 0)
+	while ((n = peer_write(u.peer, many, 2)) > 0)
 		sent += (size_t)n;
 	assert_int_equal(n, -1);
 	assert_int_equal(errno, EAGAIN);
-	peer_watch(u.c, PEER_READ | PEER_WRITE);
+	peer_watch(u.peer, PEER_READ | PEER_WRITE);
 	turn_for(MOMENT_MS);
 	assert_int_equal(u.ready, 0);
 	while (got < sent && (n = recv(fd, block, sizeof block, 0)) > 0)
@@ -610,10 +610,10 @@ static void nothing_is_told_that_is_not_watched_for(void **state)
 	turn_for(MOMENT_MS);
 	assert_int_equal(u.ready, 0);
 	u.on_ready = LOOK;
-	peer_watch(u.c, PEER_WRITE);
+	peer_watch(u.peer, PEER_WRITE);
 	UNTIL(u.ready);
 	assert_int_equal(u.events, PEER_WRITE);
-	peer_watch(u.c, 0);
+	peer_watch(u.peer, 0);
 	listen_anew(&u);
 	turn_for(MOMENT_MS);
 	assert_int_equal(u.ready, 0);
@@ -636,13 +636,13 @@ static void what_came_before_a_reset_is_read(void **state)
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
 	close(fd);
 	u.piece = 4;
-	peer_watch(u.c, PEER_READ);
+	peer_watch(u.peer, PEER_READ);
 	UNTIL(u.error);
 	assert_int_equal(u.error, ECONNRESET);
 	assert_int_equal(u.n, strlen("last words"));
 	assert_memory_equal(u.text, "last words", u.n);
 	const struct iovec part = { "x", 1 };
-	assert_int_equal(peer_write(u.c, &part, 1), -1);         /* and no signal */
+	assert_int_equal(peer_write(u.peer, &part, 1), -1);      /* and no signal */
 	assert_int_not_equal(errno, EAGAIN);
 	user_close(&u);
 }
@@ -657,9 +657,9 @@ static void a_reset_is_told_to_who_only_writes(void **state)
 	(void)state;
 	dial(&u, PLAIN);
 	int fd = server_accept();
-	while (peer_write(u.c, &part, 1) > 0)
+	while (peer_write(u.peer, &part, 1) > 0)
 		;
-	peer_watch(u.c, PEER_WRITE);
+	peer_watch(u.peer, PEER_WRITE);
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
 	close(fd);
 	UNTIL(u.ready);
@@ -680,7 +680,7 @@ static void an_unused_one_the_upstream_closes_is_gone(void **state)
 	close(fd);
 	UNTIL(fds_open() == fds);
 	take(&u, PLAIN);
-	assert_null(u.c);
+	assert_null(u.peer);
 }
 
 static void an_unused_one_that_gets_unasked_bytes_is_closed(void **state)
@@ -695,7 +695,7 @@ static void an_unused_one_that_gets_unasked_bytes_is_closed(void **state)
 	server_says(fd, "408");
 	UNTIL(left(fd));
 	take(&u, PLAIN);
-	assert_null(u.c);
+	assert_null(u.peer);
 	close(fd);
 }
 
@@ -713,7 +713,7 @@ static void what_the_loop_has_not_told_yet_is_seen_as_well(void **state)
 		else
 			shutdown(fd, SHUT_WR);
 		take(&u, PLAIN);
-		assert_null(u.c);
+		assert_null(u.peer);
 		assert_true(left(fd));
 		close(fd);
 	}
@@ -722,7 +722,7 @@ static void what_the_loop_has_not_told_yet_is_seen_as_well(void **state)
 static void the_latest_is_taken_first_and_any_may_go(void **state)
 {
 	struct user u[4];
-	struct peer *c[4];
+	struct peer *peer[4];
 	int fd[4];
 
 	(void)state;
@@ -730,7 +730,7 @@ static void the_latest_is_taken_first_and_any_may_go(void **state)
 		dial(&u[i], PLAIN);
 		fd[i] = server_accept();
 		exchange(&u[i], fd[i]);
-		c[i] = u[i].c;
+		peer[i] = u[i].peer;
 	}
 	for (size_t i = 0; i < 4; i++)
 		keep(&u[i]);
@@ -739,17 +739,17 @@ static void the_latest_is_taken_first_and_any_may_go(void **state)
 	shutdown(fd[0], SHUT_WR);
 	UNTIL(left(fd[0]));
 	take(&u[3], PLAIN);
-	assert_ptr_equal(u[3].c, c[3]);
+	assert_ptr_equal(u[3].peer, peer[3]);
 	take(&u[2], PLAIN);
-	assert_ptr_equal(u[2].c, c[2]);
+	assert_ptr_equal(u[2].peer, peer[2]);
 	take(&u[0], PLAIN);
-	assert_null(u[0].c);
+	assert_null(u[0].peer);
 	keep(&u[2]);
 	keep(&u[3]);
 	shutdown(fd[3], SHUT_WR);                        /* the newest */
 	UNTIL(left(fd[3]));
 	take(&u[2], PLAIN);
-	assert_ptr_equal(u[2].c, c[2]);
+	assert_ptr_equal(u[2].peer, peer[2]);
 	user_close(&u[2]);
 	for (size_t i = 0; i < 4; i++)
 		close(fd[i]);
@@ -777,11 +777,11 @@ static void so_many_are_kept_and_no_more(void **state)
 	assert_true(left(fd[1]));
 	assert_false(left(fd[2]));
 	take(&u[0], NAMED);
-	assert_non_null(u[0].c);
+	assert_non_null(u[0].peer);
 	user_close(&u[0]);
 	for (size_t i = 0; i < PEER_IDLE_MOST; i++) {
 		take(&u[i], PLAIN);
-		assert_true((u[i].c != NULL) == (i < PEER_IDLE_MOST - 1));
+		assert_true((u[i].peer != NULL) == (i < PEER_IDLE_MOST - 1));
 	}
 	for (size_t i = 0; i < PEER_IDLE_MOST; i++)
 		user_close(&u[i]);
@@ -801,14 +801,14 @@ static void so_many_are_kept_and_no_more(void **state)
 static void one_kept_too_long_is_closed(void **state)
 {
 	struct user u[3];
-	struct peer *c[3];
+	struct peer *peer[3];
 	int fd[3];
 
 	(void)state;
 	for (size_t i = 0; i < 3; i++) {
 		dial(&u[i], i == 1 ? NAMED : PLAIN);
 		fd[i] = server_accept();
-		c[i] = u[i].c;
+		peer[i] = u[i].peer;
 	}
 	assert_false(alarm_is_set(&peers->look));
 	for (size_t i = 0; i < 3; i++)
@@ -816,7 +816,7 @@ static void one_kept_too_long_is_closed(void **state)
 	assert_true(alarm_is_set(&peers->look));
 	for (size_t i = 0; i < 3; i++) {
 		for (size_t k = i; k < 3; k++)
-			c[k]->since = loop_now(&loop) - (k == i ? PEER_IDLE_MS - LOOK_MS : PEER_IDLE_MS - 2 * LOOK_MS);
+			peer[k]->since = loop_now(&loop) - (k == i ? PEER_IDLE_MS - LOOK_MS : PEER_IDLE_MS - 2 * LOOK_MS);
 		alarm_set(&alarms, &peers->look, 0, on_look);    /* it is time to look */
 		UNTIL(left(fd[i]));
 		for (size_t k = i + 1; k < 3; k++)
@@ -902,7 +902,7 @@ static void it_may_be_closed_or_kept_when_it_opens(void **state)
 		u.on_open = CLOSE;
 		begin(&u, of[i], CONNECT_MS);
 		UNTIL(u.opened);
-		assert_null(u.c);
+		assert_null(u.peer);
 		assert_int_equal(u.e, i < 3 ? ERR_OK : ERR_UPSTREAM_DOWN);
 		turn_for(MOMENT_MS);
 		assert_int_equal(u.opened, 1);
@@ -912,7 +912,7 @@ static void it_may_be_closed_or_kept_when_it_opens(void **state)
 	begin(&u, PLAIN, CONNECT_MS);
 	UNTIL(u.opened);
 	take(&u, PLAIN);
-	assert_non_null(u.c);
+	assert_non_null(u.peer);
 	user_close(&u);
 	while (asked_for(listening, 0))
 		close(server_accept());
@@ -926,13 +926,13 @@ static void it_may_be_closed_or_kept_when_it_is_ready(void **state)
 		dial(&u, PLAIN);
 		int fd = server_accept();
 		u.on_ready = kept ? KEEP : CLOSE;
-		peer_watch(u.c, PEER_READ | PEER_WRITE);
+		peer_watch(u.peer, PEER_READ | PEER_WRITE);
 		UNTIL(u.ready);
 		turn_for(MOMENT_MS);
 		assert_int_equal(u.ready, 1);
 		assert_int_equal(left(fd), !kept);
 		take(&u, PLAIN);
-		assert_int_equal(u.c != NULL, kept);
+		assert_int_equal(u.peer != NULL, kept);
 		user_close(&u);
 		close(fd);
 	}
@@ -961,10 +961,10 @@ static void one_may_close_another_that_is_told_in_the_same_turn(void **state)
 			u[i].other = &u[!i];
 		}
 		for (size_t i = 0; i < 2; i++)
-			peer_watch(u[i].c, PEER_WRITE);
+			peer_watch(u[i].peer, PEER_WRITE);
 		UNTIL(u[0].ready || u[1].ready);
 		turn_for(MOMENT_MS);
-		assert_true((u[0].c == NULL) != (u[1].c == NULL));
+		assert_true((u[0].peer == NULL) != (u[1].peer == NULL));
 		assert_true(u[0].ready == 0 || u[1].ready == 0);
 		user_close(&u[0]);
 		user_close(&u[1]);
@@ -984,12 +984,12 @@ static void a_host_is_written_as_its_requests_want_it(void **state)
 	                                     "c.example:1", "" };
 	enum { N = sizeof urls / sizeof urls[0] };
 	struct hosts *hs = hosts_new(urls, N);
-	struct peers *cs = peers_new(&loop, &alarms, hs);
+	struct peers *all = peers_new(&loop, &alarms, hs);
 
 	(void)state;
 	for (int i = 0; i < N; i++)
-		assert_string_equal(peers_authority(cs, i), texts[i]);
-	peers_free(cs);
+		assert_string_equal(peers_authority(all, i), texts[i]);
+	peers_free(all);
 	turn_for(TICK_MS);
 	hosts_free(hs);
 }
@@ -1014,7 +1014,7 @@ static void gets(struct user *u, size_t n)
 
 static void tls_exchange(struct user *u)
 {
-	peer_watch(u->c, PEER_READ);
+	peer_watch(u->peer, PEER_READ);
 	order(u, 300, 100);
 	gets(u, 300);
 }
@@ -1026,20 +1026,20 @@ static void one_with_tls_is_used_kept_and_used_again(void **state)
 	(void)state;
 	dial(&u, TLS);
 	tls_exchange(&u);
-	struct peer *c = u.c;
+	struct peer *peer = u.peer;
 	keep(&u);
 	turn_for(MOMENT_MS);
 	take(&u, TLS);
-	assert_ptr_equal(u.c, c);
+	assert_ptr_equal(u.peer, peer);
 	tls_exchange(&u);
 	keep(&u);
 	take(&u, TLS);
-	assert_ptr_equal(u.c, c);
+	assert_ptr_equal(u.peer, peer);
 	tls_exchange(&u);
 	assert_int_equal(atomic_load(&tls.n), 1);
 	user_close(&u);
 	take(&u, TLS);
-	assert_null(u.c);
+	assert_null(u.peer);
 }
 
 static void a_large_reply_is_whole_in_whatever_pieces_it_is_read(void **state)
@@ -1049,7 +1049,7 @@ static void a_large_reply_is_whole_in_whatever_pieces_it_is_read(void **state)
 
 	(void)state;
 	dial(&u, TLS);
-	peer_watch(u.c, PEER_READ);
+	peer_watch(u.peer, PEER_READ);
 	for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++)
 		for (size_t k = 0; k < sizeof records / sizeof records[0]; k++) {
 			const size_t n = i ? 300001 : 301;       /* what is held back comes by the millisecond */
@@ -1073,7 +1073,7 @@ static void what_tls_holds_back_waits_for_who_does_not_read(void **state)
 		u.piece = SOME;
 		u.on_ready = READ_ONCE;
 		u.left_on = writes ? PEER_WRITE : 0;
-		peer_watch(u.c, PEER_READ);
+		peer_watch(u.peer, PEER_READ);
 		order(&u, ALL, RECORD_MOST);             /* one record: once its end is here, the socket has no more to tell */
 		for (size_t n = SOME; n <= 5 * SOME; n += SOME) {
 			UNTIL(u.n);
@@ -1081,11 +1081,11 @@ static void what_tls_holds_back_waits_for_who_does_not_read(void **state)
 			turn_for(MOMENT_MS);
 			assert_int_equal(u.n, n);
 			assert_int_equal(u.events, u.left_on);
-			peer_watch(u.c, PEER_READ | u.left_on);
+			peer_watch(u.peer, PEER_READ | u.left_on);
 			UNTIL(u.n > n);
 		}
 		u.on_ready = READ;
-		peer_watch(u.c, PEER_READ);
+		peer_watch(u.peer, PEER_READ);
 		gets(&u, ALL);
 		user_close(&u);
 	}
@@ -1102,17 +1102,17 @@ static void what_tls_holds_back_may_be_given_up(void **state)
 		dial(&u, TLS);
 		u.piece = 10;
 		u.on_ready = READ_ONCE;
-		peer_watch(u.c, PEER_READ);
+		peer_watch(u.peer, PEER_READ);
 		order(&u, RECORD_MOST, RECORD_MOST);
 		UNTIL(u.n);
 		turn_for(MOMENT_MS);
 		u.on_ready = what;
 		listen_anew(&u);
-		peer_watch(u.c, PEER_READ);              /* told of by an alarm, for the socket is silent */
+		peer_watch(u.peer, PEER_READ);           /* told of by an alarm, for the socket is silent */
 		UNTIL(u.ready);
 		turn_for(MOMENT_MS);
 		assert_int_equal(u.ready, 1);
-		assert_null(u.c);
+		assert_null(u.peer);
 	}
 }
 
@@ -1125,14 +1125,14 @@ static void one_with_bytes_held_back_is_not_used_again(void **state)
 	dial(&u, TLS);
 	u.piece = 100;
 	u.on_ready = READ_ONCE;
-	peer_watch(u.c, PEER_READ);
+	peer_watch(u.peer, PEER_READ);
 	order(&u, 200, 200);
 	UNTIL(u.n);
 	assert_int_equal(u.n, 100);
 	keep(&u);
 	turn_for(MOMENT_MS);
 	take(&u, TLS);
-	assert_null(u.c);
+	assert_null(u.peer);
 }
 
 static void a_long_reply_does_not_keep_the_others_waiting(void **state)
@@ -1149,8 +1149,8 @@ static void a_long_reply_does_not_keep_the_others_waiting(void **state)
 	turn_for(MOMENT_MS);
 	server_says(fd, "short");
 	u.piece = 1000;
-	peer_watch(u.c, PEER_READ);
-	peer_watch(other.c, PEER_READ);
+	peer_watch(u.peer, PEER_READ);
+	peer_watch(other.peer, PEER_READ);
 	UNTIL(other.n == 5);
 	gets(&u, ALL);
 	user_close(&u);
@@ -1176,7 +1176,7 @@ static void a_large_body_is_written_whole(void **state)
 	u.on_ready = LOOK;
 	while (at < ALL) {
 		struct iovec parts[2] = { { body + at, at < FIRST ? FIRST - at : ALL - at }, { body + FIRST, ALL - FIRST } };
-		ssize_t n = peer_write(u.c, parts, at < FIRST ? 2 : 1);
+		ssize_t n = peer_write(u.peer, parts, at < FIRST ? 2 : 1);
 		assert_true(n > 0 || (n < 0 && errno == EAGAIN));
 		if (n > 0) {
 			at += (size_t)n;
@@ -1184,7 +1184,7 @@ static void a_large_body_is_written_whole(void **state)
 		}
 		waits++;
 		u.events = 0;
-		peer_watch(u.c, PEER_WRITE);
+		peer_watch(u.peer, PEER_WRITE);
 		UNTIL(u.events & PEER_WRITE);
 	}
 	assert_true(waits > 0);
@@ -1213,7 +1213,7 @@ static void its_end_is_told(void **state)
 	say(&u, "cut\n");
 	UNTIL(u.ended || u.error);                       /* as OpenSSL is used by curl it is an end, for GnuTLS it is none */
 	assert_true(u.ended || u.error == EPROTO);
-	UNTIL(peer_write(u.c, &part, 1) < 0 && errno != EAGAIN);         /* and no signal */
+	UNTIL(peer_write(u.peer, &part, 1) < 0 && errno != EAGAIN);      /* and no signal */
 	assert_int_equal(errno, EPROTO);
 	user_close(&u);
 }
@@ -1233,7 +1233,7 @@ static void an_unused_one_with_tls_the_upstream_closes_is_gone(void **state)
 		keep(&u);
 		UNTIL(fds_open() == fds + 1);            /* the thread's stays */
 		take(&u, TLS);
-		assert_null(u.c);
+		assert_null(u.peer);
 	}
 }
 
@@ -1282,11 +1282,11 @@ static void what_tls_says_for_itself_ends_no_unused_one(void **state)
 
 	(void)state;
 	dial(&u, TLS);                                   /* the server's tickets come after it is open */
-	struct peer *c = u.c;
+	struct peer *peer = u.peer;
 	keep(&u);
 	turn_for(MOMENT_MS);
 	take(&u, TLS);
-	assert_ptr_equal(u.c, c);
+	assert_ptr_equal(u.peer, peer);
 	tls_exchange(&u);
 	user_close(&u);
 }
@@ -1321,13 +1321,13 @@ static void curl_closes_none_for_its_age(void **state)
 	tls_exchange(&long_used);
 	dial(&kept, TLS);
 	tls_exchange(&kept);
-	struct peer *c = kept.c;
+	struct peer *peer = kept.peer;
 	keep(&kept);
 	turn_for(2100);                                  /* it counts in whole seconds */
 	dial(&fresh, TLS);
 	tls_exchange(&long_used);
 	take(&kept, TLS);
-	assert_ptr_equal(kept.c, c);
+	assert_ptr_equal(kept.peer, peer);
 	tls_exchange(&kept);
 	tls_exchange(&fresh);
 	user_close(&long_used);
@@ -1358,8 +1358,8 @@ static bool one_fails(int nth, int host)
 
 	user_init(&unlucky);
 	torture_begin(nth);
-	unlucky.c = peer_dial(peers, host, SHORT_MS, &unlucky.u);
-	if (unlucky.c)
+	unlucky.peer = peer_dial(peers, host, SHORT_MS, &unlucky.u);
+	if (unlucky.peer)
 		UNTIL(unlucky.opened);
 	if (unlucky.opened && !unlucky.e) {
 		if (safe)
@@ -1368,7 +1368,7 @@ static bool one_fails(int nth, int host)
 			exchange(&unlucky, fd = server_accept());
 		keep(&unlucky);
 		take(&unlucky, host);
-		assert_non_null(unlucky.c);
+		assert_non_null(unlucky.peer);
 	}
 	bool failed = torture_end();
 	if (!failed)
@@ -1381,7 +1381,7 @@ static bool one_fails(int nth, int host)
 		close(server_accept());
 
 	take(&before, PLAIN);                      /* it was there all the time */
-	assert_non_null(before.c);
+	assert_non_null(before.peer);
 	say(&before, "ask");
 	keep(&before);
 	dial(&after, host);
