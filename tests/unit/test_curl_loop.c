@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "tests/unit/crowd.h"
 #include "tests/unit/torture.h"
 
 enum { NUMBERS_MOST = 16 };
@@ -36,7 +37,8 @@ static int noted_socket(int family, int type, int protocol)
 #undef socket
 
 enum { PATIENCE_MS = 5000, TRANSFERS_MOST = 200, LOOKED_UP_MS = 30, CONNECT_MS = 2000, SOON_MS = CONNECT_MS * 4 / 5 };
-enum { CROWD_MOST = SOCKETS_LEAST, FULL = 3, BUSY_MS = 300 };
+enum { FULL = 3, BUSY_MS = 300 };
+_Static_assert((int)CROWD_MOST == (int)SOCKETS_LEAST, "a crowd is as many as the first table has room for");
 
 struct one { CURL *easy; bool began, ended; CURLcode result; };
 
@@ -170,29 +172,18 @@ static void on_closed_all(void *arg)
 	loop_stop(&loop);
 }
 
-/* Takes all the low numbers, so that the table of sockets has to grow for the next. */
-static size_t crowd(int fds[CROWD_MOST + 1])
-{
-	size_t n = 0;
-
-	while ((fds[n] = dup(listening)) < SOCKETS_LEAST && n < CROWD_MOST)
-		n++;
-	close(fds[n]);
-	return n;
-}
-
 /* The nth allocation fails while `before` is half answered and `held` half connected. */
 static void one_fails(int fails, bool connect_only, bool *failed)
 {
 	struct one before, held, unlucky, after;
-	int fds[CROWD_MOST + 1];
+	struct crowd crowd;
 
 	atomic_store(&look_up_waits, true);
 	start(&before, "upstream.invalid", "/slow", false);
 	run_until(&before.began);
 	assert_true(before.began);
 	start(&held, "slow.invalid", "/", true);
-	size_t n = crowd(fds);
+	crowd_in(&crowd, listening);
 
 	torture_begin(fails);
 	start(&unlucky, "upstream.invalid", "/", connect_only);
@@ -202,8 +193,7 @@ static void one_fails(int fails, bool connect_only, bool *failed)
 	if (!*failed)
 		assert_int_equal(unlucky.result, CURLE_OK);
 	stop(&unlucky);
-	while (n--)
-		close(fds[n]);
+	crowd_out(&crowd);
 
 	assert_int_equal(send(kept, "k", 1, MSG_NOSIGNAL), 1);
 	run_until(&before.ended);

@@ -21,11 +21,12 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include "tests/unit/crowd.h"
 #include "tests/unit/torture.h"
 #include "proxy/peer.c"
 
 enum { PATIENCE_MS = 8000, TICK_MS = 2, CONNECT_MS = 5000, SHORT_MS = 400, LOOKED_UP_MS = 30, MOMENT_MS = 60 };
-enum { FULL = 3, FDS_LOW = 256, FAILS_MOST = 100, TLS_MOST = 64, LENT_MOST = PEER_IDLE_MOST + 8, RECORD_MOST = 16384 };
+enum { FULL = 3, FAILS_MOST = 100, TLS_MOST = 64, LENT_MOST = PEER_IDLE_MOST + 8, RECORD_MOST = 16384 };
 /* The upstreams: the test; the thread; a name of the test's; the thread by a name that is not in its certificate; one that takes
  * connections and never says a word of TLS; a closed port; a name that is none; a full line; a text that is no URL. */
 enum { PLAIN, TLS, NAMED, TLS_MISNAMED, TLS_MUTE, REFUSED, NOWHERE, FULL_LINE, NO_URL, HOSTS };
@@ -1337,26 +1338,16 @@ static void curl_closes_none_for_its_age(void **state)
 
 /* ---- no memory ---- */
 
-/* Takes all the low numbers, so that the table of curl's sockets has to grow for the next. */
-static size_t crowd(int fds[FDS_LOW + 1])
-{
-	size_t n = 0;
-
-	while ((fds[n] = dup(closed_port)) < FDS_LOW && n < FDS_LOW)
-		n++;
-	close(fds[n]);
-	return n;
-}
-
 /* One dialled, used, kept and taken again while the nth allocation fails; false: none did. */
 static bool one_fails(int nth, int host)
 {
 	struct user before, unlucky, after;
-	int fds[FDS_LOW + 1], fd = -1;
-	size_t n = crowd(fds);
+	struct crowd crowd;
+	int fd = -1;
 	bool safe = host == TLS;
 
 	user_init(&unlucky);
+	crowd_in(&crowd, closed_port);
 	torture_begin(nth);
 	unlucky.peer = peer_dial(peers, host, SHORT_MS, &unlucky.u);
 	if (unlucky.peer)
@@ -1375,8 +1366,7 @@ static bool one_fails(int nth, int host)
 		assert_int_equal(unlucky.e, ERR_OK);
 	user_close(&unlucky);
 	close(fd);
-	while (n--)
-		close(fds[n]);
+	crowd_out(&crowd);
 	while (asked_for(listening, 0))                  /* it was made, but we could not know */
 		close(server_accept());
 
