@@ -13,7 +13,7 @@ build=build${MODE:+/$MODE}
 export OLLACACHE=$PWD/${MODE:+$build/}ollacache FAKE_OLLAMA=$PWD/$build/fake_ollama BUILD=$PWD/$build
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:abort_on_error=0:strict_string_checks=1}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1:halt_on_error=1}
-export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=0:exitcode=66:second_deadlock_stack=1:die_after_fork=0}
+export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=0:exitcode=66:second_deadlock_stack=1:die_after_fork=0:suppressions=$PWD/tests/tsan.supp}
 # ThreadSanitizer of gcc 12 cannot live where newer kernels put things, unless they are put where they always were
 under=(env)
 if [ "$MODE" = tsan ] && setarch -R true 2>/dev/null; then

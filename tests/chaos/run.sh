@@ -48,7 +48,7 @@ if wanted soak; then
 		fi
 		under=()
 		[ $mode = tsan ] && setarch -R true 2>/dev/null && under=(setarch -R)
-		ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 TSAN_OPTIONS=exitcode=66 \
+		ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 TSAN_OPTIONS=exitcode=66:suppressions=$PWD/tests/tsan.supp \
 			MODE=$mode OLLACACHE=$PWD/build/$mode/ollacache drive "soak under $mode" 1800 "${under[@]}" python3 "$here/soak.py"
 	done
 fi
