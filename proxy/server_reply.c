@@ -112,7 +112,7 @@ bool request_replied(const struct request *pub)
 /* ---- heads ---- */
 
 /* A packet of its own for a head costs the client a wake-up before there is anything to read: it waits for the first bytes
- * of the body, which MHD asks for right after it, and for no longer. */
+ * of the body, which MHD asks for right after it, and for no longer. MHD writes a whole reply in chunks as three parts. */
 void request_cork(struct request_private *r, bool on)
 {
 	if (r->corked == on || !r->conn->is_tcp)
@@ -128,7 +128,7 @@ static void queue(struct request_private *r, int status, struct MHD_Response *re
 	if (!r->streams)
 		conn_unwatch(r->conn);
 	conn_state(r->conn, CONN_SENDING);
-	if (r->streams && !r->known)
+	if (r->chunked || (r->streams && !r->known))
 		request_cork(r, true);
 	if (MHD_queue_response(r->mhd, (unsigned)status, response) != MHD_YES) {
 		r->broken = true;
@@ -348,7 +348,8 @@ void request_reply(struct request *pub, int status, const struct header *headers
 		return;
 	}
 	pub->first_byte_us = clock_us();
-	answer(r, status, whole_response(body, len, stream && pub->http11), headers, n);
+	r->chunked = stream && pub->http11;
+	answer(r, status, whole_response(body, len, r->chunked), headers, n);
 }
 
 /* ---- replies to be given again ---- */
@@ -358,6 +359,7 @@ struct reply {
 	unsigned holds;
 	int status;
 	size_t len;
+	bool chunked;
 };
 
 struct reply *reply_make(struct server *s, int status, const struct header *headers, size_t n, char *body, size_t len, bool stream)
@@ -369,7 +371,7 @@ struct reply *reply_make(struct server *s, int status, const struct header *head
 		free(body);
 		return NULL;
 	}
-	*reply = (struct reply){ whole_response(body, len, stream), 1, status, len };
+	*reply = (struct reply){ whole_response(body, len, stream), 1, status, len, stream };
 	if (!reply->response) {
 		free(reply);
 		return NULL;
@@ -394,6 +396,7 @@ void request_reply_made(struct request *pub, struct reply *reply)
 		return;
 	pub->sent_bytes = reply->len;
 	pub->first_byte_us = clock_us();
+	r->chunked = reply->chunked;
 	reply->holds++;
 	r->later_reply = reply;
 	give(r, reply->status, reply->response);

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Streams: what comes when, who shares an answer, who leaves, and how the program ends."""
-import os, sys
+import os, struct, sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 from e2e import *
 
@@ -39,6 +39,28 @@ def every_line_is_a_chunk(s):
     with p.moved(requests=1, streaming_requests=1, exact_cache_hits=1):
         r = p.generate('[[tokens=50]]')
         assert r.cache == 'exact' and r.chunks and all(c.endswith(b'\n') for c in r.chunks)
+
+
+def data_segments(sock):
+    """Segments with data that have come (struct tcp_info: tcpi_data_segs_in)."""
+    return struct.unpack_from('I', sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192), 152)[0]
+
+
+def a_stored_stream_comes_in_one_packet(s):
+    """Head, lines and last chunk: each by itself would cost the client a wake-up."""
+    p = s.proxy(s.fake())
+    for n in (1, 50):
+        hit = body('[[tokens=%d]]' % n)
+        p.generate('[[tokens=%d]]' % n)
+        c = opened(p, hit)
+        assert c.reply().cache == 'exact'
+        for _ in range(5):                               # made anew, and given again
+            before = data_segments(c.sock)
+            c.send(build('POST', '/api/generate', None, hit))
+            r = c.reply()
+            assert r.cache == 'exact' and r.framing == 'chunked' and r.whole, r
+            assert data_segments(c.sock) - before == 1, (n, data_segments(c.sock) - before)
+        c.close()
 
 
 def followers_join_live(s):
@@ -356,7 +378,7 @@ def the_left_go_though_others_stay(s):
 
 
 if __name__ == '__main__':
-    sys.exit(main([first_chunk_before_the_second, every_line_is_a_chunk, followers_join_live, plain_and_streamed_share,
+    sys.exit(main([first_chunk_before_the_second, every_line_is_a_chunk, a_stored_stream_comes_in_one_packet, followers_join_live, plain_and_streamed_share,
                    a_thousand_followers_one_generation, the_last_to_leave_cancels, the_leader_leaves_the_follower_stays,
                    gone_cancels_at_once, half_close_counts_as_gone, gone_while_queued_upstream, gone_while_digests_are_fetched,
                    a_reader_that_does_not_read, drain_finishes_what_streams, drain_has_an_end, stop_without_work,
