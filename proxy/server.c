@@ -351,12 +351,13 @@ struct server *server_new(const struct server_options *o)
 	s->o = *o;
 	s->watch_fd = epoll_create1(EPOLL_CLOEXEC);
 	for (unsigned i = 0; i < SERVER_DAEMONS; i++) {
+		/* strict: MHD 1.0 would unfold folded lines otherwise, which somebody in front may have read as lines */
 		s->daemon[i] = MHD_start_daemon(
 			ADD_AT_ONCE | MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
 			request_access, s, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
 			MHD_OPTION_NOTIFY_COMPLETED, request_completed, s, MHD_OPTION_URI_LOG_CALLBACK, request_begun, s,
 			MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)SERVER_HEAD_BYTES, MHD_OPTION_CONNECTION_LIMIT,
-			(unsigned)o->max_connections + 1, MHD_OPTION_STRICT_FOR_CLIENT, 0, MHD_OPTION_CONNECTION_TIMEOUT, 0u,
+			(unsigned)o->max_connections + 1, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_CONNECTION_TIMEOUT, 0u,
 			MHD_OPTION_END);
 		if (!s->daemon[i])
 			abort();
