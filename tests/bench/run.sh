@@ -7,7 +7,7 @@
 #
 #   QUICK=1       fewer and shorter rounds: a look, not a result
 #   ONLY="a b"    only these parts: hits shapes ttfb streams idle cancel lookup semantic complex start
-#   ROUNDS=n      rounds of each measurement (5; quick 2)
+#   ROUNDS=n      rounds of each measurement (5; quick 2); hits and shapes have 2n + 1, of a second each (quick 0.35)
 #   OUT=file      where the tables go (a whole run: docs/benchmarks.md; else build/bench/report.md)
 #   PROFILE=1     perf's view of ollacache in each measurement, to build/bench/profile-PART-CASE-TARGET.txt
 #   OLLACACHE=f   the program to measure (./ollacache); FLAGS="--a.b=c" more options for it
@@ -18,7 +18,8 @@ root=$PWD
 quick=${QUICK:-0}
 all="hits shapes ttfb streams idle cancel lookup semantic complex start"
 only=${ONLY:-$all}
-if [ "$quick" = 1 ]; then rounds=${ROUNDS:-2} seconds=0.7; else rounds=${ROUNDS:-5} seconds=2; fi
+if [ "$quick" = 1 ]; then rounds=${ROUNDS:-2} seconds=0.35; else rounds=${ROUNDS:-5} seconds=1; fi
+hits_rounds=$((2 * rounds + 1))                # short ones: a noisy machine changes from one second to the next
 if [ "$quick" = 1 ] || [ "$only" != "$all" ]; then out=${OUT:-build/bench/report.md}; else out=${OUT:-docs/benchmarks.md}; fi
 program=$(realpath "${OLLACACHE:-./ollacache}")
 flags=${FLAGS:-}
@@ -269,20 +270,21 @@ part_hits() {
 	start_ours ours $ours_port || return 1
 	start_ours redis_ours $ours_redis_port --cache.store=redis --redis.url=redis://127.0.0.1:$redis_port/0 || return 1
 	for c in 1 16 64 256; do
-		for r in $(round_list); do
+		for r in $(round_list $hits_rounds); do
 			hits_round hits "$c" "$r" "$c" 0
 		done
 	done
-	for r in $(round_list); do hits_round hits 64-stream "$r" 64 1; done
+	for r in $(round_list $hits_rounds); do hits_round hits 64-stream "$r" 64 1; done
 	stop_pid "$ours_pid"
 	stop_pid "$redis_ours_pid"
 	stop_pid "$redis_pid"
 }
 hits_round() { # PART CASE ROUND CONNECTIONS STREAM
 	local with=(--conns="$4" --stream="$5" --seconds="$seconds")
-	measure "$1" "$2" nginx "$3" hits "${with[@]}" --target=127.0.0.1:$nginx_cache_port --pid="$nginx_pid"
+	# those with a bar one right after the other
 	measure "$1" "$2" nginx-tuned "$3" hits "${with[@]}" --target=127.0.0.1:$nginx_tuned_port --pid="$nginx_pid"
 	measure "$1" "$2" ours "$3" hits "${with[@]}" --target=127.0.0.1:$ours_port --pid="$ours_pid"
+	measure "$1" "$2" nginx "$3" hits "${with[@]}" --target=127.0.0.1:$nginx_cache_port --pid="$nginx_pid"
 	measure "$1" "$2" redis "$3" hits "${with[@]}" --target=127.0.0.1:$ours_redis_port --pid="$redis_ours_pid"
 	if [ "$5" = 0 ]; then
 		measure "$1" "$2" bare "$3" hits "${with[@]}" --target=127.0.0.1:$bare_port --pid="$bare_pid" --shape=uncached \
@@ -301,7 +303,7 @@ start_bare() {
 part_shapes() {
 	local r s
 	start_ours ours $ours_port || return 1
-	for r in $(round_list); do
+	for r in $(round_list $hits_rounds); do
 		measure shapes same nginx "$r" hits --conns=64 --seconds=$seconds --target=127.0.0.1:$nginx_cache_port --pid="$nginx_pid"
 		for s in same respaced reordered; do
 			measure shapes $s ours "$r" hits --conns=64 --seconds=$seconds --shape=$s --target=127.0.0.1:$ours_port --pid="$ours_pid"
@@ -469,7 +471,7 @@ cp "$results" build/bench/results.txt
 	echo "- Machine: $(sed -n 's/^model name\t*: //p' /proc/cpuinfo | head -1), $cores cores, $(awk '/MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo), Linux $(uname -r), $(. /etc/os-release && echo "$PRETTY_NAME")."
 	echo "- Rivals: $(nginx -v 2>&1 | sed 's/nginx version: //'), $(haproxy -v | awk 'NR == 1 { print "HAProxy " $3 }'), $(varnishd -V 2>&1 | sed -n 's/.*(\(varnish-[0-9.]*\).*/\1/p' | head -1), $(redis-server --version | awk '{ print "Redis " $3 }')."
 	echo "- Subject: $("$program" --version 2>/dev/null | head -1), one worker."
-	echo "- Proxy on core $proxy_core; load generator, upstream and Redis on core $load_core; $rounds interleaved rounds of $seconds s for hits. A figure is the median of the rounds (least–most); a ratio is taken within each round, then the same."
+	echo "- Proxy on core $proxy_core; load generator, upstream and Redis on core $load_core; $rounds interleaved rounds, of hits $hits_rounds of $seconds s. A figure is the median of the rounds (least–most); a ratio is taken within each round, then the same."
 	echo "- nginx: one worker, proxy_cache on tmpfs, key \`\$request_uri|\$request_body\`, bodies kept in memory, no access log; for streams proxy_buffering off. The whole configuration is in tests/bench/run.sh."
 	echo
 	awk -f tests/bench/report.awk "$results"
