@@ -44,6 +44,8 @@ static void run_daemon(struct server *s, unsigned i)
 		/* what is parked is always ready; what else might be is a body under way, or a reply */
 		if (s->parked[i] && (s->calls == calls || (!s->list[CONN_BODY].first && !s->list[CONN_SENDING].first)))
 			return;
+		if (s->parked[i])
+			break;               /* what it waits for comes by the loop */
 	}
 	if (s->calls != s->calls_seen[i]) {
 		s->calls_seen[i] = s->calls;
@@ -63,10 +65,21 @@ static void on_more(uv_idle_t *idle)
 	(void)idle;                          /* it only keeps the loop from sleeping: the work is done before it would */
 }
 
-/* Everything this turn has asked for: daemons to run, bytes to send, owners to tell. Callbacks may ask for more. */
+static bool anyone_parked(const struct server *s)
+{
+	for (unsigned i = 0; i < SERVER_DAEMONS; i++)
+		if (s->parked[i])
+			return true;
+	return false;
+}
+
+/* Everything this turn has asked for: daemons to run, bytes to send, owners to tell. Callbacks may ask for more. Clients that
+ * ask without a pause could make that last for long: those who wait for the store must not, its answers come by the loop. */
 void server_turn(struct server *s)
 {
 	for (int round = 0; round < ROUNDS_A_TURN && (s->dirty || s->to_flush || s->to_tell); round++) {
+		if (round && anyone_parked(s))
+			break;
 		unsigned dirty = s->dirty;
 		s->dirty = 0;
 		for (unsigned i = 0; dirty; i++, dirty >>= 1)
@@ -89,8 +102,7 @@ static void on_daemon_ready(uv_poll_t *poll, int status, int events)
 	struct server *s = poll->data;
 
 	(void)status, (void)events;
-	run_daemon(s, (unsigned)(poll - s->poll));
-	server_turn(s);
+	server_kick(s, (unsigned)(poll - s->poll));      /* it is run at the end of this turn: once, whatever the others' clients do */
 }
 
 /* ---- the client's socket, while MHD sleeps ---- */
