@@ -49,7 +49,7 @@ struct flight_head {
 	bool stream;                         /* the upstream's reply is a stream of lines */
 	bool has_model;                      /* it names its model; filled in by flight_get_head() */
 	char content_type[FLIGHT_TYPE_MAX];
-	int64_t created_ms, expires_ms;      /* of a stored answer: when it was made, when it ends; wall clock */
+	int64_t created_ms, expires_ms;      /* of a stored or landed answer: when it was made, when it ends; wall clock */
 	double similarity;                   /* of a semantic hit */
 	char note[FLIGHT_NOTE_MAX];          /* for X-Candidates; empty: none */
 };

@@ -69,13 +69,13 @@ static void learn_origin(struct exchange *x)
 
 	x->style.has_model = head.has_model;
 	snprintf(x->note, sizeof x->note, "%s", head.note);
+	x->stored_ms = head.created_ms;
+	x->expires_ms = head.expires_ms;
 	if (head.origin == FLIGHT_UPSTREAM)
 		return;
 	if (x->result == RESULT_NONE || x->result == RESULT_JOINED || x->result == RESULT_MISS)
 		x->result = head.origin == FLIGHT_SEMANTIC ? RESULT_SEMANTIC : RESULT_EXACT;
 	x->similarity = head.similarity;
-	x->stored_ms = head.created_ms;
-	x->expires_ms = head.expires_ms;
 }
 
 static void saved_by(struct exchange *x)

@@ -97,10 +97,8 @@ static void on_stored(void *arg, bool stored)
 
 static bool store(struct exchange *x, const struct answer *a, const struct flight_head *head)
 {
-	const struct rules rules = { .ttl_ms = x->config->cache_ttl };
-	int64_t now = wall_now(), ttl = policy_ttl_ms(&rules, &x->wishes);
 	struct entry_meta m = {
-		.created_ms = now, .expires_ms = now + ttl, .family = x->family, .stream = head->stream, .length = a->length,
+		.created_ms = head->created_ms, .expires_ms = head->expires_ms, .family = x->family, .stream = head->stream, .length = a->length,
 		.has_model = a->has_model, .mark = entry_mark(x->key), .eval_count = a->eval_count, .eval_ns = a->eval_ns,
 		.prompt_eval_ns = a->prompt_eval_ns,
 		.model = x->ask.model_full, .space = x->wishes.space, .question = x->ask.question,
@@ -108,7 +106,7 @@ static bool store(struct exchange *x, const struct answer *a, const struct fligh
 	};
 	struct store_item item = { .expires_ms = m.expires_ms };
 	struct buf entry;
-	struct landing *l = ttl > 0 ? calloc(1, sizeof *l) : NULL;
+	struct landing *l = m.expires_ms > m.created_ms ? calloc(1, sizeof *l) : NULL;
 
 	buf_init(&entry, CACHE_ENTRY_BYTES(x->config));
 	if (!l || entry_pack(&entry, &m, buf_slice(&a->pieces))) {
@@ -137,8 +135,13 @@ void fetch_land(struct exchange *x, int status)
 	const struct answer *a = flight_answer(f);       /* only the leader writes to it, and that is us */
 	struct flight_head head = flight_get_head(f);
 	enum unstored why = policy_unstored(&x->ask, a, status, CACHE_PIECES_BYTES(x->config));
+	const struct rules rules = { .ttl_ms = x->config->cache_ttl };
 	bool stored = false;
 
+	/* who joins a landed flight is told what the store will tell */
+	head.created_ms = wall_now();
+	head.expires_ms = head.created_ms + policy_ttl_ms(&rules, &x->wishes);
+	flight_set_head(f, &head);
 	flight_finish(f, ERR_OK);
 	if (!flight_landed(f))
 		why = TOO_LARGE;                 /* past its limit a flight keeps only what its readers still need */
