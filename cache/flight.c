@@ -187,7 +187,7 @@ struct flight *flight_join(struct flights *fs, const uint8_t key[KEY_BYTES], siz
 	if (key)
 		f = find(fs, key);
 	if (f && ((r->fresh && f->landing) || !link_unless_over(f, r))) {
-		unlist(f);                   /* its leader is just about to */
+		unlist(f);                   /* old for this reader, or over: then its leader is just about to */
 		f = NULL;
 	}
 	*leads = !f;

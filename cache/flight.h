@@ -42,7 +42,7 @@ struct flight_reader {               /* embedded in its owner; set wake and arg,
 	struct flight_reader *next, **prev;
 };
 
-/* What the leader knows of the reply; set once, before the first piece is seen by others. */
+/* What the leader knows of the reply; set before the first piece is seen by others, the times of one that lands before it does. */
 struct flight_head {
 	enum flight_origin origin;
 	int status;                          /* the upstream's; 0: not known yet */

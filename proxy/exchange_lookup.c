@@ -226,6 +226,15 @@ static void serve_entry(struct exchange *x, const struct entry_meta *m, struct s
 		seen_keep(x->worker->seen, line, &again);
 }
 
+/* Not answered from the store by its key alone. */
+static void go_on(struct exchange *x)
+{
+	if (x->keyed)
+		exchange_join(x);
+	else
+		exchange_parse(x);               /* the short way did not lead to an answer: the long one */
+}
+
 static void got_exact(struct exchange *x, enum store_news news)
 {
 	struct entry_meta m;
@@ -237,11 +246,7 @@ static void got_exact(struct exchange *x, enum store_news news)
 		serve_entry(x, &m, pieces);
 		return;
 	}
-	if (!x->keyed) {                         /* the short way did not lead to an answer: the long one */
-		exchange_parse(x);
-		return;
-	}
-	exchange_join(x);
+	go_on(x);
 }
 
 static void on_got(struct store_get *g, enum store_news news)
@@ -286,10 +291,7 @@ static bool is_landing(const struct exchange *x, const uint8_t key[KEY_BYTES])
 static void get_exact(struct exchange *x, const uint8_t key[KEY_BYTES])
 {
 	if (is_landing(x, key)) {
-		if (x->keyed)
-			exchange_join(x);
-		else
-			exchange_parse(x);
+		go_on(x);
 		return;
 	}
 	memcpy(x->get.key, key, KEY_BYTES);

@@ -41,11 +41,12 @@ static void run_daemon(struct server *s, unsigned i)
 		MHD_run(s->daemon[i]);
 		if (MHD_get_timeout(s->daemon[i], &wait) != MHD_YES || wait > 0)
 			return;
+		if (!s->parked[i])
+			continue;
 		/* what is parked is always ready; what else might be is a body under way, or a reply */
-		if (s->parked[i] && (s->calls == calls || (!s->list[CONN_BODY].first && !s->list[CONN_SENDING].first)))
+		if (s->calls == calls || (!s->list[CONN_BODY].first && !s->list[CONN_SENDING].first))
 			return;
-		if (s->parked[i])
-			break;               /* what it waits for comes by the loop */
+		break;                       /* what it waits for comes by the loop */
 	}
 	if (s->calls != s->calls_seen[i]) {
 		s->calls_seen[i] = s->calls;

@@ -24,7 +24,7 @@ struct transfer_ops {
 	 * comes. */
 	bool (*on_bytes)(struct transfer *t, struct slice bytes);
 	void (*on_end)(struct transfer *t, enum err e);
-	/* Streamed bodies: fills to, returns how much; 0 is the end, UPLOAD_PAUSE waits for upstream_upload_more(). */
+	/* Streamed bodies: as http_ops'; UPLOAD_PAUSE waits for upstream_upload_more(). */
 	size_t (*on_upload)(struct transfer *t, char *to, size_t max);
 };
 

@@ -39,7 +39,7 @@ enum { PLAIN, NAMED, REFUSED, NOWHERE, FULL_LINE, NO_URL, TLS, TLS_MISNAMED, TLS
 static int world_up(void **state);
 static int world_down(void **state);
 
-/* A stand-in: every name is here, but for nowhere's. */
+/* A stand-in: every name is here, nowhere's alone is none. */
 int getaddrinfo(const char *name, const char *service, const struct addrinfo *hints, struct addrinfo **found)
 {
 	int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **) = NULL;

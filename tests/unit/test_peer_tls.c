@@ -238,6 +238,17 @@ static void tls_exchange(struct user *u)
 	gets(u, 300);
 }
 
+/* Unused for a moment, in which the loop might take it for ended, it is there to be taken again. */
+static void kept_a_moment(struct user *u)
+{
+	struct peer *peer = u->peer;
+
+	keep(u);
+	turn_for(MOMENT_MS);
+	take(u, TLS);
+	assert_ptr_equal(u->peer, peer);
+}
+
 static void one_with_tls_is_used_kept_and_used_again(void **state)
 {
 	struct user u;
@@ -246,10 +257,7 @@ static void one_with_tls_is_used_kept_and_used_again(void **state)
 	dial(&u, TLS);
 	tls_exchange(&u);
 	struct peer *peer = u.peer;
-	keep(&u);
-	turn_for(MOMENT_MS);
-	take(&u, TLS);
-	assert_ptr_equal(u.peer, peer);
+	kept_a_moment(&u);
 	tls_exchange(&u);
 	keep(&u);
 	take(&u, TLS);
@@ -489,11 +497,7 @@ static void what_tls_says_for_itself_ends_no_unused_one(void **state)
 
 	(void)state;
 	dial(&u, TLS);                                   /* the server's tickets come after it is open */
-	struct peer *peer = u.peer;
-	keep(&u);
-	turn_for(MOMENT_MS);
-	take(&u, TLS);
-	assert_ptr_equal(u.peer, peer);
+	kept_a_moment(&u);
 	tls_exchange(&u);
 	user_close(&u);
 }
