@@ -33,14 +33,14 @@ static void one_ended(struct one *o, bool answered)
 	struct hosts *h = c->w->shared->hosts;
 	bool was_up = hosts_up(h, o->host);
 
-	hosts_learnt(h, o->host, answered ? buf_slice(&o->body) : (struct slice){ 0 });
+	hosts_set_up(h, o->host, models_learnt(c->w->shared->models, o->host, answered ? buf_slice(&o->body) : (struct slice){ 0 }));
 	if (was_up != hosts_up(h, o->host))
 		log_line(LOG_INFO, "upstream", "%s is %s", hosts_url(h, o->host), was_up ? "down" : "up");
 	buf_fini(&o->body);
 	if (--c->left)
 		return;
 	c->runs = false;
-	hosts_check_ended(h);
+	models_check_ended(c->w->shared->models);
 	if (c->once_more)
 		begin(c);
 }
@@ -81,7 +81,7 @@ static void begin(struct check *c)
 	c->once_more = false;
 	c->runs = true;
 	c->left = n;
-	hosts_check_begins(h);
+	models_check_begins(c->w->shared->models);
 	alarm_set(&c->w->alarms, &c->again, config->upstream_health_interval, on_again);
 	for (size_t i = 0; i < n; i++) {
 		struct one *o = &c->one[i];
@@ -117,7 +117,7 @@ struct check *check_start(struct worker *w)
 		abort();
 	c->w = w;
 	c->wanted.run = on_wanted;
-	models_on_doubt(w->shared->hosts, want, c);
+	models_on_doubt(w->shared->models, want, c);
 	begin(c);
 	return c;
 }
@@ -135,7 +135,7 @@ static void bury(struct burial *b)
 void check_stop(struct check *c)
 {
 	c->stopped = true;
-	models_on_doubt(c->w->shared->hosts, NULL, NULL);
+	models_on_doubt(c->w->shared->models, NULL, NULL);
 	alarm_clear(&c->w->alarms, &c->again);
 	for (size_t i = 0; i < HOSTS_MAX; i++) {
 		if (c->one[i].transfer)

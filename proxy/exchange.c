@@ -58,7 +58,7 @@ static void bury(struct burial *b)
 	struct exchange *x = (struct exchange *)((char *)b - offsetof(struct exchange, burial));
 	struct worker *w = x->worker;
 
-	if (x->wake.posted || x->alone.posted || x->room.posted || x->models.mail.posted || x->share.mail.posted) {
+	if (x->wake.posted || x->alone.posted || x->room.posted || x->digest_wait.mail.posted || x->share.mail.posted) {
 		loop_bury(&w->loop, b);          /* a mail is under way: it finds a finished exchange, then we go */
 		return;
 	}
@@ -408,8 +408,8 @@ static void stop_waiting(struct exchange *x)
 {
 	struct worker *w = x->worker;
 
-	if (x->models.waits)
-		models_unwait(w->shared->hosts, &x->models);
+	if (x->digest_wait.waits)
+		models_unwait(w->shared->models, &x->digest_wait);
 	alarm_clear(&w->alarms, &x->wait);
 	alarm_clear(&w->alarms, &x->share_alarm);
 	alarm_clear(&w->alarms, &x->heartbeat);

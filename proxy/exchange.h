@@ -98,7 +98,7 @@ struct exchange {
 	uint64_t store_version;              /* when the store was asked */
 
 	/* looking up */
-	struct models_waiter models;
+	struct models_waiter digest_wait;
 	struct alarm wait;                   /* for digests */
 	char digest[DIGEST_MAX];
 	host_set hosts;

@@ -58,14 +58,14 @@ static void on_digests_late(struct alarm *a);
 
 static void step_digest(struct exchange *x)
 {
-	struct hosts *h = x->worker->shared->hosts;
+	struct models *m = x->worker->shared->models;
 
 	exchange_step(x, STEP_DIGEST);
-	enum models_news news = models_find(h, x->ask.model_full, x->digest, &x->hosts);
+	enum models_news news = models_find(m, x->ask.model_full, x->digest, &x->hosts);
 	if (news == MODELS_NOT_LEARNT) {
-		x->models = (struct models_waiter){ .mail.run = on_digests, .loop = &x->worker->loop };
+		x->digest_wait = (struct models_waiter){ .mail.run = on_digests, .loop = &x->worker->loop };
 		alarm_set(&x->worker->alarms, &x->wait, DIGEST_WAIT_MS, on_digests_late);
-		models_wait(h, &x->models);
+		models_wait(m, &x->digest_wait);
 		return;
 	}
 	if (news == MODEL_UNKNOWN) {
@@ -77,7 +77,7 @@ static void step_digest(struct exchange *x)
 
 static void on_digests(struct mail *m)
 {
-	struct exchange *x = EXCHANGE_OF(m, models.mail);
+	struct exchange *x = EXCHANGE_OF(m, digest_wait.mail);
 
 	if (x->step != STEP_DIGEST || !alarm_is_set(&x->wait))
 		return;                          /* the client left, or the wait was over first */
@@ -89,7 +89,7 @@ static void on_digests_late(struct alarm *a)
 {
 	struct exchange *x = EXCHANGE_OF(a, wait);
 
-	models_unwait(x->worker->shared->hosts, &x->models);
+	models_unwait(x->worker->shared->models, &x->digest_wait);
 	if (x->step != STEP_DIGEST)
 		return;
 	x->bypass = BYPASS_DIGEST;
@@ -142,7 +142,7 @@ void exchange_make_key(struct exchange *x)
 
 static void remember(struct exchange *x)
 {
-	struct seen_line line = { .generation = models_generation(x->worker->shared->hosts), .config = x->config,
+	struct seen_line line = { .generation = models_generation(x->worker->shared->models), .config = x->config,
 	                          .stream = x->ask.stream, .family = (uint8_t)x->family };
 
 	if (!x->marked || x->bypass != BYPASS_NO || !x->style.model.len || x->style.model.len > SEEN_MODEL_MAX)
@@ -186,7 +186,7 @@ static struct seen_line *own_line(const struct exchange *x)
 {
 	if (x->keyed || !is_plain(x))
 		return NULL;
-	return seen_find(x->worker->seen, x->seen_mark, models_generation(x->worker->shared->hosts), x->config);
+	return seen_find(x->worker->seen, x->seen_mark, models_generation(x->worker->shared->models), x->config);
 }
 
 static void give_again(struct exchange *x, const struct seen_reply *again)
@@ -372,7 +372,7 @@ bool exchange_short_way(struct exchange *x)
 	if (w->no_cache || w->no_store || w->semantic_off || w->semantic_threshold > 0)
 		return false;
 	const struct seen_line *line =
-		seen_find(x->worker->seen, x->seen_mark, models_generation(x->worker->shared->hosts), x->config);
+		seen_find(x->worker->seen, x->seen_mark, models_generation(x->worker->shared->models), x->config);
 	if (!line)
 		return false;
 	exchange_step(x, STEP_LOOKUP);

@@ -6,20 +6,13 @@
 #include "proxy/hosts.h"
 
 #include <assert.h>
-#include <jansson.h>
-#include <stdatomic.h>
 #include <stdlib.h>
-
-#include "proxy/dialect.h"
-
-struct model { char *name; char digest[DIGEST_MAX]; };
+#include <string.h>
 
 struct host {
 	char *url;
 	bool up;
 	int64_t in_flight;
-	struct model *models;                /* sorted by name */
-	size_t n_models;
 };
 
 enum { LINE_BITS = 5, LINES = 1 << LINE_BITS };
@@ -35,14 +28,6 @@ struct hosts {
 	size_t n;
 	struct host_line line[LINES];
 	uint64_t turns;                      /* the number of the next to wait */
-	struct models_waiter *waiters;
-	bool learnt;                         /* some host has told its models once */
-	unsigned doubts, doubts_begun;       /* counted, and how many a check under way has seen */
-	unsigned doubts_settled;
-	uint64_t generation;
-	_Atomic uint64_t known_generation;   /* the same for readers without the lock; 0: in doubt */
-	void (*on_doubt)(void *arg);
-	void *on_doubt_arg;
 };
 
 struct hosts *hosts_new(const char *const *urls, size_t n)
@@ -55,7 +40,6 @@ struct hosts *hosts_new(const char *const *urls, size_t n)
 	h->n = n < HOSTS_MAX ? n : HOSTS_MAX;
 	for (size_t i = 0; i < LINES; i++)
 		h->line[i].last = &h->line[i].first;
-	h->doubts = 1;                       /* nothing is known until the first check has ended */
 	for (size_t i = 0; i < h->n; i++) {
 		h->host[i].url = strdup(urls[i]);
 		if (!h->host[i].url)
@@ -67,21 +51,10 @@ struct hosts *hosts_new(const char *const *urls, size_t n)
 	return h;
 }
 
-static void models_free(struct host *host)
-{
-	for (size_t i = 0; i < host->n_models; i++)
-		free(host->models[i].name);
-	free(host->models);
-	host->models = NULL;
-	host->n_models = 0;
-}
-
 void hosts_free(struct hosts *h)
 {
-	for (size_t i = 0; i < h->n; i++) {
-		models_free(&h->host[i]);
+	for (size_t i = 0; i < h->n; i++)
 		free(h->host[i].url);
-	}
 	pthread_mutex_destroy(&h->lock);
 	free(h);
 }
@@ -93,6 +66,18 @@ bool hosts_up(struct hosts *h, size_t i)
 {
 	pthread_mutex_lock(&h->lock);
 	bool up = h->host[i].up;
+	pthread_mutex_unlock(&h->lock);
+	return up;
+}
+
+host_set hosts_all_up(struct hosts *h)
+{
+	host_set up = 0;
+
+	pthread_mutex_lock(&h->lock);
+	for (size_t i = 0; i < h->n; i++)
+		if (h->host[i].up)
+			up |= (host_set)1 << i;
 	pthread_mutex_unlock(&h->lock);
 	return up;
 }
@@ -212,183 +197,5 @@ void hosts_leave(struct hosts *h, struct host_ticket *t)
 	pthread_mutex_lock(&h->lock);
 	if (t->waits)
 		line_remove(t);
-	pthread_mutex_unlock(&h->lock);
-}
-
-/* ---- models ---- */
-
-static int by_name(const void *a, const void *b)
-{
-	return strcmp(((const struct model *)a)->name, ((const struct model *)b)->name);
-}
-
-static const char *digest_of(const struct host *host, const char *name)
-{
-	struct model wanted = { .name = (char *)(uintptr_t)name };
-	const struct model *m =
-		host->n_models ? bsearch(&wanted, host->models, host->n_models, sizeof *host->models, by_name) : NULL;
-
-	return m ? m->digest : NULL;
-}
-
-enum models_news models_find(struct hosts *h, struct slice model_full, char digest[DIGEST_MAX], host_set *have)
-{
-	char name[512];
-	const char *chosen = NULL;
-
-	*have = 0;
-	if (model_full.len >= sizeof name)
-		return MODEL_UNKNOWN;
-	memcpy(name, model_full.at, model_full.len);
-	name[model_full.len] = '\0';
-	pthread_mutex_lock(&h->lock);
-	if (h->doubts != h->doubts_settled) {
-		pthread_mutex_unlock(&h->lock);
-		return MODELS_NOT_LEARNT;
-	}
-	for (int up = 1; up >= 0 && !chosen; up--)          /* hosts that are up decide; the others' memory holds if none is */
-		for (size_t i = 0; i < h->n && !chosen; i++)
-			if (h->host[i].up == up)
-				chosen = digest_of(&h->host[i], name);
-	for (size_t i = 0; i < h->n && chosen; i++) {
-		const char *theirs = digest_of(&h->host[i], name);
-		if (theirs && !strcmp(theirs, chosen))
-			*have |= 1u << i;
-	}
-	if (chosen)
-		memcpy(digest, chosen, DIGEST_MAX);
-	pthread_mutex_unlock(&h->lock);
-	return chosen ? MODEL_KNOWN : MODEL_UNKNOWN;
-}
-
-uint64_t models_generation(struct hosts *h)
-{
-	return atomic_load_explicit(&h->known_generation, memory_order_acquire);
-}
-
-void models_wait(struct hosts *h, struct models_waiter *w)
-{
-	pthread_mutex_lock(&h->lock);
-	w->waits = true;
-	w->next = h->waiters;
-	h->waiters = w;
-	if (h->doubts == h->doubts_settled) {       /* it ended between the look and the wait */
-		h->waiters = w->next;
-		w->waits = false;
-		loop_post(w->loop, &w->mail);
-	}
-	pthread_mutex_unlock(&h->lock);
-}
-
-void models_unwait(struct hosts *h, struct models_waiter *w)
-{
-	pthread_mutex_lock(&h->lock);
-	for (struct models_waiter **at = &h->waiters; w->waits && *at; at = &(*at)->next)
-		if (*at == w) {
-			*at = w->next;
-			w->waits = false;
-			break;
-		}
-	pthread_mutex_unlock(&h->lock);
-}
-
-void models_doubt(struct hosts *h)
-{
-	pthread_mutex_lock(&h->lock);
-	h->doubts++;
-	atomic_store_explicit(&h->known_generation, 0, memory_order_release);
-	if (h->on_doubt)
-		h->on_doubt(h->on_doubt_arg);
-	pthread_mutex_unlock(&h->lock);
-}
-
-void models_on_doubt(struct hosts *h, void (*call)(void *arg), void *arg)
-{
-	pthread_mutex_lock(&h->lock);
-	h->on_doubt = call;
-	h->on_doubt_arg = arg;
-	pthread_mutex_unlock(&h->lock);
-}
-
-void hosts_check_begins(struct hosts *h)
-{
-	pthread_mutex_lock(&h->lock);
-	h->doubts_begun = h->doubts;
-	pthread_mutex_unlock(&h->lock);
-}
-
-/* The list of /api/tags as a sorted table; NULL if it is not one. */
-static struct model *parse_tags(struct slice tags, size_t *n)
-{
-	json_error_t error;
-	json_t *root = json_loadb(tags.at, tags.len, 0, &error), *list = json_object_get(root, "models"), *item;
-	struct arena names;
-	size_t i, most = json_array_size(list) < MODELS_MAX ? json_array_size(list) : MODELS_MAX;
-	struct model *models = json_is_array(list) ? calloc(most + 1, sizeof *models) : NULL;
-
-	*n = 0;
-	arena_init(&names, SIZE_MAX / 2);
-	for (i = 0; models && i < most; i++) {
-		item = json_array_get(list, i);
-		const char *name = json_string_value(json_object_get(item, "name"));
-		const char *digest = json_string_value(json_object_get(item, "digest"));
-		struct slice full = name && *name ? model_full_name(&names, slice_text(name)) : (struct slice){ 0 };
-		if (!full.len || !digest || strlen(digest) >= DIGEST_MAX)
-			continue;
-		models[*n].name = strndup(full.at, full.len);
-		if (!models[*n].name)
-			break;
-		memcpy(models[*n].digest, digest, strlen(digest) + 1);
-		(*n)++;
-	}
-	arena_fini(&names);
-	json_decref(root);
-	if (models)
-		qsort(models, *n, sizeof *models, by_name);
-	return models;
-}
-
-void hosts_learnt(struct hosts *h, size_t i, struct slice tags)
-{
-	size_t n = 0;
-	struct model *models = tags.at ? parse_tags(tags, &n) : NULL;
-	struct host *host = &h->host[i];
-
-	pthread_mutex_lock(&h->lock);
-	host->up = models != NULL;
-	if (models) {
-		bool same = n == host->n_models && h->learnt;
-		for (size_t k = 0; same && k < n; k++)
-			same = !strcmp(models[k].name, host->models[k].name) && !strcmp(models[k].digest, host->models[k].digest);
-		if (!same) {
-			h->generation++;
-			if (h->doubts == h->doubts_settled)
-				atomic_store_explicit(&h->known_generation, h->generation, memory_order_release);
-		}
-		models_free(host);
-		host->models = models;
-		host->n_models = n;
-		h->learnt = true;
-	}
-	pthread_mutex_unlock(&h->lock);
-}
-
-void hosts_check_ended(struct hosts *h)
-{
-	pthread_mutex_lock(&h->lock);
-	if (h->generation == 0)
-		h->generation = 1;           /* 0 says "in doubt" */
-	h->doubts_settled = h->doubts_begun;
-	if (h->doubts_settled == h->doubts) {
-		atomic_store_explicit(&h->known_generation, h->generation, memory_order_release);
-		while (h->waiters) {
-			struct models_waiter *w = h->waiters;
-			h->waiters = w->next;
-			w->waits = false;
-			loop_post(w->loop, &w->mail);
-		}
-	} else if (h->on_doubt) {
-		h->on_doubt(h->on_doubt_arg);    /* doubted again meanwhile */
-	}
 	pthread_mutex_unlock(&h->lock);
 }

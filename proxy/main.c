@@ -266,6 +266,7 @@ static int serve(void)
 	raise_descriptor_limit(config);
 	shared.started_ms = wall_now();
 	shared.hosts = hosts_new(config->upstream_url_list.at, config->upstream_url_list.n);
+	shared.models = models_new(shared.hosts);
 	shared.flights = flights_new();
 	shared.recent = recent_new();
 	budget_init(&shared.buffered, config->server_max_buffered);
@@ -291,6 +292,7 @@ static int serve(void)
 	if (shared.store)
 		shared.store->ops->close(shared.store);
 	lexicon_close(atomic_load(&shared.lexicon));
+	models_free(shared.models);
 	hosts_free(shared.hosts);
 	flights_free(shared.flights);
 	history_free(shared.history);

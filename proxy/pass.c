@@ -137,7 +137,7 @@ static void on_end(struct transfer *t, enum err e)
 
 	p->transfer = NULL;
 	if (x->request && route_changes_models(x->request))
-		models_doubt(x->worker->shared->hosts);   /* before the client hears of the end */
+		models_doubt(x->worker->shared->models);   /* before the client hears of the end */
 	if (!x->request)
 		return;
 	if (!e && keeps_list(x, t->status))
@@ -279,7 +279,7 @@ void pass_stop(struct exchange *x)
 		p->transfer = NULL;
 		/* an upstream that goes on with a pull alone changes its models too */
 		if (x->request && route_changes_models(x->request))
-			models_doubt(x->worker->shared->hosts);
+			models_doubt(x->worker->shared->models);
 	}
 	buf_fini(&p->up);
 	buf_fini(&p->list);

@@ -1,6 +1,6 @@
 /* worker.h - one thread: a loop, its side to the clients, its side to the upstreams, a link to the store, its numbers.
  *
- * What workers share hangs off struct shared: upstreams and models (hosts), flights, the store, the budget of request
+ * What workers share hangs off struct shared: upstreams (hosts), their models, flights, the store, the budget of request
  * bodies, the count of connections. Everything else is a worker's own and reached only by its mailbox. */
 #ifndef PROXY_WORKER_H
 #define PROXY_WORKER_H
@@ -12,6 +12,7 @@
 #include "proxy/config.h"
 #include "proxy/hosts.h"
 #include "proxy/metrics.h"
+#include "proxy/models.h"
 #include "proxy/server.h"
 #include "proxy/upstream.h"
 
@@ -27,6 +28,7 @@ struct recent;
 
 struct shared {
 	struct hosts *hosts;
+	struct models *models;
 	struct flights *flights;
 	struct store *store;                 /* NULL: cache.store = off */
 	_Atomic uint64_t store_errors;

@@ -1,7 +1,7 @@
 /* uses: proxy/base/loop.c proxy/base/buf.c proxy/base/err.c proxy/base/arena.c proxy/base/ask.c proxy/base/scan.c proxy/base/canonical.c proxy/ollama_ask.c proxy/ollama_vary.c proxy/ollama_answer.c */
 /* libs: -luv -licuuc -ljansson -lnettle -lm -lpthread */
-/* test_hosts.c - places at upstreams (the least busy, in order of asking, none lost whoever leaves when), what is known of
- * their models and for how long, and the budget of bytes (budget.c), both also from several threads. */
+/* test_hosts.c - places at upstreams (the least busy, in order of asking, none lost whoever leaves when) and the budget
+ * of bytes (budget.c), both also from several threads. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -242,109 +242,6 @@ static void who_is_far_behind_is_not_looked_at(void **state)
 	hosts_free(h);
 }
 
-/* ---- models ---- */
-
-#define TAGS(list) SLICE("{\"models\":[" list "]}")
-
-static void check_round(struct hosts *h, struct slice a, struct slice b)
-{
-	hosts_check_begins(h);
-	hosts_learnt(h, 0, a);
-	hosts_learnt(h, 1, b);
-	hosts_check_ended(h);
-}
-
-static void models_are_known_by_their_digests(void **state)
-{
-	struct hosts *h = hosts_new(urls, 2);
-	char digest[DIGEST_MAX];
-	host_set have;
-
-	(void)state;
-	assert_int_equal(models_find(h, SLICE("m:latest"), digest, &have), MODELS_NOT_LEARNT);
-	assert_int_equal(models_generation(h), 0);
-	check_round(h, TAGS("{\"name\":\"M\",\"digest\":\"1\"},{\"name\":\"x:1b\",\"digest\":\"2\"}"), TAGS("{\"name\":\"m:latest\",\"digest\":\"1\"},{\"name\":\"x:1b\",\"digest\":\"3\"}"));
-	assert_int_equal(models_find(h, SLICE("m:latest"), digest, &have), MODEL_KNOWN);
-	assert_string_equal(digest, "1");
-	assert_int_equal(have, 3);
-	assert_int_equal(models_find(h, SLICE("x:1b"), digest, &have), MODEL_KNOWN);
-	assert_string_equal(digest, "2");
-	assert_int_equal(have, 1);                       /* the other has another one */
-	assert_int_equal(models_find(h, SLICE("y:latest"), digest, &have), MODEL_UNKNOWN);
-	uint64_t before = models_generation(h);
-	assert_true(before > 0);
-	check_round(h, TAGS("{\"name\":\"x:1b\",\"digest\":\"2\"},{\"name\":\"m\",\"digest\":\"1\"}"), (struct slice){ 0 });
-	assert_int_equal(models_generation(h), before);  /* the same, in another order; and one that does not answer */
-	assert_false(hosts_up(h, 1));
-	assert_int_equal(models_find(h, SLICE("m:latest"), digest, &have), MODEL_KNOWN);
-	check_round(h, (struct slice){ 0 }, (struct slice){ 0 });
-	assert_int_equal(models_find(h, SLICE("x:1b"), digest, &have), MODEL_KNOWN);      /* none is up: what was known holds */
-	check_round(h, TAGS("{\"name\":\"m\",\"digest\":\"9\"}"), (struct slice){ 0 });
-	assert_int_not_equal(models_generation(h), before);
-	assert_int_equal(models_find(h, SLICE("m:latest"), digest, &have), MODEL_KNOWN);
-	assert_string_equal(digest, "9");
-	hosts_free(h);
-}
-
-static void lists_that_are_none(void **state)
-{
-	static const char *const lists[] = {
-		"", "null", "[]", "{}", "{\"models\":5}", "{\"models\":{}}", ("{\"models\":[5,null,{},{\"name\":5},{\"name\":\"a\"},{\"digest\":\"1\"},"
-		"{\"name\":\"\",\"digest\":\"1\"},{\"name\":\"a\",\"digest\":\"0123456789012345678901234567890123456789012345678901234567890123456789012345\"}]}"),
-	};
-	char digest[DIGEST_MAX];
-	host_set have;
-
-	(void)state;
-	for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
-		struct hosts *h = hosts_new(urls, 2);
-		check_round(h, slice_text(lists[i]), (struct slice){ 0 });
-		assert_int_equal(hosts_up(h, 0), i == sizeof lists / sizeof *lists - 1);
-		assert_int_equal(models_find(h, SLICE("a:latest"), digest, &have), MODEL_UNKNOWN);
-		hosts_free(h);
-	}
-}
-
-static void count_doubt(void *arg)
-{
-	++*(int *)arg;
-}
-
-static void doubt_holds_until_a_check_begun_after_it_has_ended(void **state)
-{
-	struct hosts *h = hosts_new(urls, 2);
-	struct models_waiter w = { .mail.run = tell, .loop = &loop }, left = w;
-	char digest[DIGEST_MAX];
-	host_set have;
-	int doubts = 0;
-
-	(void)state;
-	told = 0;
-	models_on_doubt(h, count_doubt, &doubts);
-	check_round(h, TAGS("{\"name\":\"m\",\"digest\":\"1\"}"), (struct slice){ 0 });
-	hosts_check_begins(h);
-	models_doubt(h);                                 /* while a check is under way, which may have looked before */
-	models_wait(h, &w);
-	models_wait(h, &left);
-	models_unwait(h, &left);
-	hosts_check_ended(h);
-	assert_int_equal(models_find(h, SLICE("m:latest"), digest, &have), MODELS_NOT_LEARNT);
-	assert_int_equal(models_generation(h), 0);
-	assert_int_equal(doubts, 2);                     /* asked for another one */
-	turn();
-	assert_int_equal(told, 0);
-	hosts_check_begins(h);
-	hosts_check_ended(h);
-	turn();
-	assert_int_equal(told, 1);
-	assert_int_equal(models_find(h, SLICE("m:latest"), digest, &have), MODEL_KNOWN);
-	models_wait(h, &w);                              /* nothing to wait for: told at once */
-	turn();
-	assert_int_equal(told, 2);
-	models_unwait(h, &w);
-	hosts_free(h);
-}
-
 /* ---- bytes ---- */
 
 static void shares_are_whole_and_in_order(void **state)
@@ -405,8 +302,6 @@ static void *work(void *arg)
 		*s = (struct budget_share){ .mail.run = tell, .loop = &loop };
 		budget_take(hand->b, s, hand->seed >> 16 & 127, hand->seed >> 30 & 1);
 		hosts_take(hand->h, t, 1);
-		if (hand->seed >> 28 & 1)
-			models_doubt(hand->h);
 		hosts_leave(hand->h, t);
 		if (t->host >= 0)
 			hosts_give(hand->h, t, 1);
@@ -555,8 +450,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_least_busy_of_those_that_are_up), cmocka_unit_test(places_go_to_who_waits_longest),
 		cmocka_unit_test(lines_of_different_hosts_are_one_line), cmocka_unit_test(who_is_far_behind_is_not_looked_at),
-		cmocka_unit_test(models_are_known_by_their_digests), cmocka_unit_test(lists_that_are_none),
-		cmocka_unit_test(doubt_holds_until_a_check_begun_after_it_has_ended), cmocka_unit_test(shares_are_whole_and_in_order),
+		cmocka_unit_test(shares_are_whole_and_in_order),
 		cmocka_unit_test(seen_requests_are_known_while_nothing_has_changed), cmocka_unit_test(marks_tell_requests_apart), cmocka_unit_test(kept_replies_are_let_go_once),
 		cmocka_unit_test(routes_are_exact),
 		cmocka_unit_test(threads_take_and_leave),
