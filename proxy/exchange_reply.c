@@ -196,6 +196,19 @@ void reply_saved(struct exchange *x, uint64_t tokens, uint64_t ns)
 
 /* ---- at the end ---- */
 
+/* The label under which a request is timed: its result if it was served, else that it was not. Whoever asks for a model
+ * that is not there, or while the upstream is down, is answered fast: such replies would make misses look quick. */
+static int timed_as(const struct exchange *x)
+{
+	bool ended = *x->end && x->end != err_info[ERR_CLIENT_GONE].name && x->end != err_info[ERR_CLIENT_SLOW].name;
+
+	if ((x->status >= 400 && x->status < 500) || x->end == err_info[ERR_NOT_CACHED].name)
+		return RESULT_REFUSED;
+	if (x->status >= 500 || ended)
+		return RESULT_FAILED;
+	return x->result != RESULT_NONE ? x->result : x->counted ? RESULT_BYPASS : RESULT_PASS;
+}
+
 static void count(struct exchange *x)
 {
 	struct metrics *m = &x->worker->metrics;
@@ -212,6 +225,10 @@ static void count(struct exchange *x)
 	}
 	if (x->status == 200 && (x->streamed || (x->head_sent && x->ask.stream)))
 		metric_add(m, streaming_requests, 1);
+	if (timed_as(x) == RESULT_FAILED)
+		metric_add(m, failed_requests, 1);
+	else if (timed_as(x) == RESULT_REFUSED)
+		metric_add(m, refused_requests, 1);
 }
 
 /* What became of candidates, as X-Candidates tells it, as fields of their own. */
@@ -291,13 +308,12 @@ void exchange_account(struct exchange *x, bool sent)
 	struct metrics *m = &x->worker->metrics;
 	const struct request *r = x->request;
 	int64_t total = x->entered_us - r->begun_us;     /* its last step was entered just now */
-	int result = x->result != RESULT_NONE ? x->result : x->counted ? RESULT_BYPASS : RESULT_PASS;
 
 	count(x);
 	if (x->counted || x->result != RESULT_NONE) {
 		if (r->first_byte_us)
-			metric_observe_us(m, first_byte_seconds, result, r->first_byte_us - r->begun_us);
-		metric_observe_us(m, request_seconds, result, total);
+			metric_observe_us(m, first_byte_seconds, timed_as(x), r->first_byte_us - r->begun_us);
+		metric_observe_us(m, request_seconds, timed_as(x), total);
 	}
 	log_request(x, sent, total);
 }
