@@ -87,6 +87,11 @@ run: deps  ## install what is missing, build, and start with proxy.conf
 	@$(MAKE) --no-print-directory all
 	@./ollacache -c proxy.conf
 
+demo:  ## see all of it work without an Ollama: a stand-in answers, and every command is shown
+	@./deps.sh deps.txt tests/demo/deps.txt
+	@$(MAKE) --no-print-directory program
+	@tests/demo/run.sh
+
 test:  ## install what is missing, build, run all tests; the last line is the count
 	@tests/run.sh deps lint unit scenario transparency clients browser packaging
 
@@ -162,11 +167,11 @@ help:  ## this list
 # ---- flags: a change of them builds everything again ----
 
 FLAGS = $(subst ','\'',$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(LIBS))
-ifneq ($(filter-out clean help deps,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out clean help deps demo,$(or $(MAKECMDGOALS),all)),)
 $(shell mkdir -p $(B); echo '$(FLAGS)' | cmp -s - $(B)/flags || echo '$(FLAGS)' >$(B)/flags)
 endif
 
-.PHONY: all deps run test unit scenario clients browser transparency quality chaos asan tsan fuzz lint bench docs install \
+.PHONY: all deps run demo test unit scenario clients browser transparency quality chaos asan tsan fuzz lint bench docs install \
 	uninstall image verify-docker packaging clean help unit-programs program
 .DELETE_ON_ERROR:
 .SECONDARY:
