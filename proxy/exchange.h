@@ -52,6 +52,7 @@ struct fetch {
 	bool streams;                /* the upstream sends lines; else one object */
 	bool blind;                  /* what comes is not understood or too large: passed on, never stored, not shared */
 	bool ended, started;
+	struct alarm last_chunk;     /* the answer has landed: the upstream is to end its reply */
 	enum err last_error;         /* of a line that was not understood */
 	struct buf whole;            /* a reply that is not a stream */
 	struct candidates *candidates;

@@ -17,7 +17,7 @@
 #include "proxy/headers.h"
 #include "proxy/semantic.h"
 
-enum { LINE_SLACK = 64 << 10, HEADERS_MOST = 100 };
+enum { LINE_SLACK = 64 << 10, HEADERS_MOST = 100, LAST_CHUNK_MS = 1000 };
 
 /* ---- the end of leading ---- */
 
@@ -36,6 +36,7 @@ void fetch_done(struct exchange *x)
 		x->fetch.started = false;
 	}
 	candidates_stop(x);
+	alarm_clear(&x->worker->alarms, &x->fetch.last_chunk);
 	alarm_clear(&x->worker->alarms, &x->heartbeat);
 	flight_drop(f, NULL);
 	exchange_drop(x);
@@ -47,9 +48,11 @@ void fetch_fail(struct exchange *x, enum err e)
 	fetch_done(x);
 }
 
+/* The last reader may have left in the turn in which the answer landed: then only the end of the upstream's reply is waited for. */
 void fetch_stop(struct exchange *x)
 {
-	fetch_fail(x, ERR_CLIENT_GONE);
+	if (flight_finish(x->lead_flight, ERR_CLIENT_GONE))
+		fetch_done(x);
 }
 
 /* ---- storing ---- */
@@ -193,6 +196,15 @@ static bool make_reader(struct exchange *x)
 
 /* ---- a stream ---- */
 
+/* The upstream has sent the whole answer and does not end its reply. */
+static void on_no_last_chunk(struct alarm *a)
+{
+	struct exchange *x = EXCHANGE_OF(a, fetch.last_chunk);
+
+	end_raw(x, true);
+	fetch_done(x);
+}
+
 static bool on_line(void *arg, struct slice line)
 {
 	struct exchange *x = arg;
@@ -211,6 +223,7 @@ static bool on_line(void *arg, struct slice line)
 		} else if (whole) {
 			f->ended = true;
 			fetch_land(x, f->transfer->status);  /* stored, or on its way there, before the client has the last line */
+			alarm_set(&x->worker->alarms, &f->last_chunk, LAST_CHUNK_MS, on_no_last_chunk);
 		}
 	}
 	send_raw(x, line, true);
@@ -226,8 +239,7 @@ static bool must_wait(struct exchange *x)
 		return true;
 	if (x->fetch.ended || x->fetch.blind)
 		return false;
-	flight_open(x->lead_flight);
-	return flight_shut(x->lead_flight) > FLIGHT_WINDOW;
+	return flight_behind(x->lead_flight) > FLIGHT_WINDOW;
 }
 
 static void stream_bytes(struct exchange *x, struct slice bytes)
