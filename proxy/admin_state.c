@@ -56,14 +56,21 @@ static enum err put_states(struct exchange *x, struct buf *out)
 	return e ? e : buf_add(out, "]", 1);
 }
 
+/* Near questions are found only once the dictionaries are loaded; where that failed, not before a restart. */
+static const char *dictionaries(const struct shared *s)
+{
+	return atomic_load(&s->lexicon) ? "loaded" : atomic_load(&s->dictionaries_settled) ? "failed" : "loading";
+}
+
 static void reply_states(struct exchange *x, int status, const char *word)
 {
 	struct shared *s = x->worker->shared;
 	struct buf out;
 
 	buf_init(&out, ADMIN_BODY_MAX);
-	enum err e = buf_addf(&out, "{\"status\":\"%s\",\"version\":\"%s\",\"uptime_s\":%lld,\"workers\":%zu,", word, OLLACACHE_VERSION,
-	                      (long long)(wall_now() - s->started_ms) / 1000, s->n_workers);
+	enum err e = buf_addf(&out, "{\"status\":\"%s\",\"version\":\"%s\",\"uptime_s\":%lld,\"workers\":%zu,\"draining\":%s,"
+	                      "\"dictionaries\":\"%s\",", word, OLLACACHE_VERSION, (long long)(wall_now() - s->started_ms) / 1000,
+	                      s->n_workers, atomic_load(&s->draining) ? "true" : "false", dictionaries(s));
 	e = e ? e : put_states(x, &out);
 	e = e ? e : buf_add(&out, "}\n", 2);
 	if (e) {

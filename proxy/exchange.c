@@ -176,6 +176,7 @@ static struct exchange *exchange_new(struct request *r, struct worker *w)
 	x->room.run = on_room;
 	x->reader = (struct flight_reader){ .wake = exchange_post_wake, .arg = x };
 	x->result = RESULT_NONE;
+	x->host = -1;
 	x->candidates = 1;
 	x->dialect = &dialect_ollama;
 	x->end = "";

@@ -4,6 +4,7 @@
 
 #include "proxy/base/log.h"
 #include "proxy/exchange.h"
+#include "proxy/journal.h"
 
 const char *const result_name[] = {
 	[RESULT_EXACT] = "exact", [RESULT_SEMANTIC] = "semantic", [RESULT_JOINED] = "joined", [RESULT_MISS] = "miss",
@@ -192,6 +193,8 @@ void reply_saved(struct exchange *x, uint64_t tokens, uint64_t ns)
 {
 	metric_add(&x->worker->metrics, tokens_saved, tokens);
 	metric_add(&x->worker->metrics, gpu_seconds_saved, ns);
+	x->saved_tokens += tokens;
+	x->saved_ns += ns;
 }
 
 /* ---- at the end ---- */
@@ -303,6 +306,33 @@ static void log_request(struct exchange *x, bool sent, int64_t total_us)
 	log_end(&e);
 }
 
+/* Why it was not served from the cache, or not at all. */
+static const char *reason(const struct exchange *x)
+{
+	if (*x->end)
+		return x->end;
+	if (x->result != RESULT_BYPASS || x->bypass == BYPASS_NO)
+		return "";
+	return x->doubt ? x->doubt : bypass_name[x->bypass];
+}
+
+/* Our own endpoints are left out: whoever looks at the dashboard would see little else. */
+static void remember(struct exchange *x, int64_t total_us)
+{
+	const struct request *r = x->request;
+	const struct journal_line line = {
+		.at_ms = wall_now(), .total_us = total_us, .first_us = r->first_byte_us ? r->first_byte_us - r->begun_us : -1,
+		.status = x->status, .host = x->host, .result = x->result, .timed = (enum metric_result)timed_as(x), .why = reason(x),
+	};
+	const struct journal_news news = {
+		.method = slice_text(r->method), .path = r->path, .model = x->ask.model.len ? x->ask.model_plain : x->style.model,
+		.tokens_saved = x->saved_tokens, .gpu_ns_saved = x->saved_ns, .counted = x->counted,
+	};
+
+	if (!admin_is_own(r))
+		journal_add(x->worker->journal, &line, &news);
+}
+
 void exchange_account(struct exchange *x, bool sent)
 {
 	struct metrics *m = &x->worker->metrics;
@@ -315,5 +345,6 @@ void exchange_account(struct exchange *x, bool sent)
 			metric_observe_us(m, first_byte_seconds, timed_as(x), r->first_byte_us - r->begun_us);
 		metric_observe_us(m, request_seconds, timed_as(x), total);
 	}
+	remember(x, total);
 	log_request(x, sent, total);
 }

@@ -401,6 +401,7 @@ static void on_head(struct transfer *t, int status)
 	struct flight_head head = { .origin = FLIGHT_UPSTREAM, .status = status };
 	struct slice type = transfer_header(t, "Content-Type");
 
+	x->host = t->host;
 	snprintf(head.content_type, sizeof head.content_type, "%.*s", (int)type.len, type.at ? type.at : "");
 	static const struct slice ndjson = { "application/x-ndjson", 20 };
 	f->streams = status == 200 && type.len >= ndjson.len && slice_is_nocase(slice_of(type.at, ndjson.len), ndjson) &&
@@ -435,6 +436,7 @@ static void on_end(struct transfer *t, enum err e)
 	struct exchange *x = t->owner;
 
 	exchange_hold(x);
+	x->host = t->host;
 	if (t->status == 0) {
 		if (e == ERR_OK)
 			e = ERR_UPSTREAM_BABBLE;

@@ -89,6 +89,7 @@ static void on_head(struct transfer *t, int status)
 	uint64_t n = 0;
 	bool known = length.at && slice_number(length, INT64_MAX, &n);
 
+	x->host = t->host;
 	if (!keeps_list(x, status))
 		reply_head(x, t, status, known ? (int64_t)n : -1);
 }
@@ -136,6 +137,7 @@ static void on_end(struct transfer *t, enum err e)
 	struct pass *p = x->pass;
 
 	p->transfer = NULL;
+	x->host = t->host;
 	if (x->request && route_changes_models(x->request))
 		models_doubt(x->worker->shared->models);   /* before the client hears of the end */
 	if (!x->request)

@@ -8,6 +8,7 @@
 #include "proxy/check.h"
 #include "proxy/exchange.h"
 #include "proxy/history.h"
+#include "proxy/journal.h"
 #include "proxy/seen.h"
 #include "scoring/scoring.h"
 
@@ -139,6 +140,7 @@ struct worker *worker_new(struct shared *shared, int n, const struct config *c, 
 	w->n = n;
 	w->config = config_hold(c);
 	w->seen = seen_new();
+	w->journal = journal_new();
 	loop_init(&w->loop);
 	alarms_init(&w->alarms, &w->loop);
 	const struct server_options o = {
@@ -185,5 +187,6 @@ void worker_free(struct worker *w)
 	config_drop(w->scoring_config);
 	config_drop(w->config);
 	seen_free(w->seen);
+	journal_free(w->journal);
 	free(w);
 }

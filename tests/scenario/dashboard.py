@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """What the dashboard is told: requests that failed are no misses, its figures are those of the span, nothing secret without the token."""
-import os, sys
+import os, sys, urllib.parse
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 from e2e import *
 
@@ -101,6 +101,105 @@ def who_leaves_fails_nothing(s):
     f.release('g')
 
 
-TESTS = [failures_are_no_misses, every_way_to_fail, refused_is_not_failed, who_leaves_fails_nothing]
+def recent(p, headers=None):
+    r = p.get('/ollacache/recent', headers)
+    assert r.status == 200, r
+    return r.json()
+
+
+def the_last_requests_say_why(s):
+    f = s.fake()
+    p = s.proxy(f, {'admin.token': 'geheim'})
+    p.ready()
+    may = {'Authorization': 'Bearer geheim'}
+    secret = 'my secret words'
+    p.chat(secret, stream=False)
+    p.wait_stat('stored_answers', 1)
+    p.chat(secret, stream=False)
+    p.chat(secret, {'Cache-Control': 'no-store'}, stream=False)
+    p.post('/api/chat', {'model': 'llama3.2', 'messages': [], 'STREAM': False, 'keep_alive': '1m'})
+    p.post('/api/chat', {'model': '<b>no-such</b>', 'messages': [{'role': 'user', 'content': secret}]})
+    p.get('/api/version')
+    f.order('down?mode=refuse')
+    p.chat('another', stream=False, model='qwen3')
+    p.wait_stat('failed_requests', 1)
+    o = recent(p, may)
+    rows = o['requests'][::-1]
+    said = [(r['method'], r['path'], r['model'], r['outcome'], r['cache'], r['status'], r['why'], 'upstream' in r) for r in rows]
+    assert said == [
+        ('POST', '/api/chat', 'llama3.2', 'miss', 'miss', 200, '', True),
+        ('POST', '/api/chat', 'llama3.2', 'exact', 'exact', 200, '', False),
+        ('POST', '/api/chat', 'llama3.2', 'bypass', 'bypass', 200, 'no-store', True),
+        ('POST', '/api/chat', '', 'bypass', 'bypass', 200, 'key in another case', True),
+        ('POST', '/api/chat', '<b>no-such</b>', 'refused', 'bypass', 404, 'digest', True),
+        ('GET', '/api/version', '', 'pass', '', 200, '', True),
+        ('POST', '/api/chat', 'qwen3', 'failed', 'miss', 502, 'UPSTREAM_DOWN', True)], said
+    assert all(r['total_ms'] > 0 and abs(r['at_ms'] / 1000 - time.time()) < 60 for r in rows)
+    models = {m['model']: m for m in o['models']}
+    assert set(models) == {'llama3.2', ''} and models['llama3.2']['miss'] == 1 and models['llama3.2']['exact'] == 1, models
+    assert models['llama3.2']['bypass'] == 1 and models['llama3.2']['tokens_saved'] > 0 and models['']['refused'] == 1 and models['']['failed'] == 1
+    up = o['upstreams'][0]
+    assert up['url'] == f.url and up['miss'] == 1 and up['failed'] == 1 and up['pass'] == 1 and up['generated_seconds'] > 0, up
+    assert secret not in p.get('/ollacache/recent', may).body.decode()
+    # who may not see the entries may not see these either
+    assert p.get('/ollacache/recent').status == 401
+
+
+def entries_in_order(s, options):
+    """Newest first, or by any column either way, page by page; how many there are; the same on both stores."""
+    f = s.fake()
+    p = s.proxy(f, dict(OFF, **options))
+    names = ['question %02d' % i for i in range(40)]
+    for i, name in enumerate(names):
+        p.chat(name, {'X-Fake': 'tokens=%d' % (i * 7 % 40 + 1), 'X-Cache-TTL': str(1000 + i * 11 % 40)}, stream=False)
+        p.wait_stat('stored_answers', i + 1)
+
+    def pages(**query):
+        rows, after = [], ''
+        while True:
+            o = p.get('/ollacache/cache?' + urllib.parse.urlencode(dict(query, limit=15, **({'after': after} if after else {})))).json()
+            assert o['complete'] and o['matched'] == (40 if 'q' not in query else 10), o
+            rows += o['entries']
+            after = o['after']
+            if not after:
+                return rows
+    assert [r['question'] for r in pages(sort='-created')] == names[::-1]
+    assert [r['question'] for r in pages(sort='created')] == names
+    assert [r['question'] for r in pages(sort='-created', q='question 1')] == names[19:9:-1]
+    for name, key in (('bytes', 'bytes'), ('expires', 'ttl')):
+        for sign in ('', '-'):
+            rows = pages(sort=sign + name)
+            values = [r[key] for r in rows]
+            assert len({r['id'] for r in rows}) == 40 and values == sorted(values, reverse=sign == '-'), (sign + name, values)
+    if not options:
+        for _ in range(3):
+            p.chat(names[7], stream=False)
+        end = time.monotonic() + LATE
+        while pages(sort='-hits')[0]['question'] != names[7]:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    for bad in ('sort=age', 'sort=-', 'sort=--created', 'sort=created&after=12', 'sort=created&after=' + 'g' * 81):
+        assert p.get('/ollacache/cache?' + bad).status == 400, bad
+
+
+def entries_in_order_embedded(s):
+    entries_in_order(s, {})
+
+
+def entries_in_order_redis(s):
+    entries_in_order(s, {'cache.store': 'redis', 'redis.url': s.redis().url, 'redis.timeout': '1s'})
+
+
+def health_names_what_is_not_well(s):
+    f = s.fake()
+    p = s.proxy(f)
+    assert p.get('/ollacache/health').json()['dictionaries'] in ('loading', 'loaded')
+    p.ready()
+    o = p.get('/ollacache/health').json()
+    assert o['draining'] is False and o['dictionaries'] == 'loaded', o
+
+
+TESTS = [failures_are_no_misses, every_way_to_fail, refused_is_not_failed, who_leaves_fails_nothing, the_last_requests_say_why,
+         entries_in_order_embedded, entries_in_order_redis, health_names_what_is_not_well]
 if __name__ == '__main__':
     sys.exit(main(TESTS))
