@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "proxy/base/log.h"
+#include "proxy/base/log_writer.h"
 #include "proxy/check.h"
 #include "proxy/exchange.h"
 #include "proxy/history.h"
@@ -113,6 +114,7 @@ static void *run(void *arg)
 {
 	struct worker *w = arg;
 
+	log_writer_join();
 	loop_run(&w->loop);
 	wind_up(w);
 	atomic_store(&w->ended, true);
