@@ -13,6 +13,8 @@
 enum {
 	EXCHANGE_MAGIC = 0x45786368,
 	SPARE_EXCHANGES = 256,
+	BODY_FREE = 4 << 10,             /* bodies so small are bounded by server.max_connections: not worth two locks */
+	BODY_STEP = 256 << 10,           /* by which a chunked body's share of the budget grows */
 };
 
 const char *const step_name[STEPS] = {
@@ -92,8 +94,10 @@ void exchange_drop(struct exchange *x)
 	check(x);
 	if (--x->refs)
 		return;
-	exchange_share_back(x);
+	if (!x->share_free)
+		budget_leave(&x->worker->shared->buffered, &x->share);
 	alarm_clear(&x->worker->alarms, &x->wait);
+	alarm_clear(&x->worker->alarms, &x->share_alarm);
 	alarm_clear(&x->worker->alarms, &x->heartbeat);
 	loop_bury(&x->worker->loop, &x->burial);
 }
@@ -205,6 +209,62 @@ static void preflight(struct exchange *x, const struct route *route)
 	request_reply(x->request, 204, h, n, NULL, 0, false);
 }
 
+static void on_share(struct mail *m);
+static void on_share_late(struct alarm *a);
+
+/* A body to keep: its share of the budget first. Not to be had at once: reading waits. */
+static void begin_body(struct exchange *x)
+{
+	int64_t length = x->request->content_length;
+	struct budget *b = &x->worker->shared->buffered;
+
+	exchange_step(x, STEP_BODY);
+	x->share.loop = &x->worker->loop;
+	x->share.mail.run = on_share;
+	uint64_t wants = length >= 0 ? (uint64_t)length : BODY_STEP;
+	if (length >= 0 && length <= BODY_FREE) {
+		x->share_free = BODY_FREE;
+		return;
+	}
+	if (length > (int64_t)x->config->server_max_body || wants > x->config->server_max_buffered) {
+		x->bypass = BYPASS_TOO_LARGE;
+		pass_begin(x);
+		return;
+	}
+	if (!budget_take(b, &x->share, wants, true)) {
+		if (!x->share.waits && x->share.bytes < wants) {
+			x->bypass = BYPASS_TOO_LARGE;
+			pass_begin(x);
+			return;
+		}
+		alarm_set(&x->worker->alarms, &x->share_alarm, x->config->server_idle_timeout, on_share_late);
+	} else if (length > 0 && buf_reserve(&x->body, (size_t)length)) {
+		reply_error(x, ERR_NO_MEMORY, NULL);
+	}
+}
+
+static void on_share(struct mail *m)
+{
+	struct exchange *x = EXCHANGE_OF(m, share.mail);
+
+	alarm_clear(&x->worker->alarms, &x->share_alarm);
+	if (x->request && x->step == STEP_BODY && !x->share.waits)
+		request_more(x->request);
+}
+
+/* Nobody gave anything back for that long: it streams through instead, which needs no share. */
+static void on_share_late(struct alarm *a)
+{
+	struct exchange *x = EXCHANGE_OF(a, share_alarm);
+
+	budget_leave(&x->worker->shared->buffered, &x->share);
+	if (!x->request || x->step != STEP_BODY)
+		return;
+	x->bypass = BYPASS_TOO_LARGE;
+	pass_begin(x);
+	request_more(x->request);
+}
+
 static void count_ask(struct exchange *x)
 {
 	x->counted = true;
@@ -250,7 +310,7 @@ static void on_begin(struct request *r, void *arg)
 		x->lists = virtual_is_list(x->config, r);
 		x->shows = virtual_is_show(r);
 		if (x->shows)
-			exchange_body_begin(x);
+			begin_body(x);
 		else
 			pass_begin(x);
 		return;
@@ -262,7 +322,7 @@ static void on_begin(struct request *r, void *arg)
 		reply_error(x, ERR_BAD_HEADER, why);
 		return;
 	}
-	exchange_body_begin(x);
+	begin_body(x);
 }
 
 /* ---- body ---- */
@@ -270,6 +330,7 @@ static void on_begin(struct request *r, void *arg)
 static size_t on_body(struct request *r, struct slice bytes)
 {
 	struct exchange *x = r->owner;
+	struct budget *b = &x->worker->shared->buffered;
 
 	x->body_bytes += bytes.len;
 	if (x->pass)
@@ -278,7 +339,21 @@ static size_t on_body(struct request *r, struct slice bytes)
 		return admin_body(x, bytes);
 	if (x->step != STEP_BODY)
 		return bytes.len;
-	return exchange_body(x, bytes);
+	if (x->share.waits) {
+		x->body_bytes -= bytes.len;
+		return 0;
+	}
+	while (x->body.len + bytes.len > x->share.bytes + x->share_free) {
+		/* a chunked body that grew past its share: waiting for more while holding some could end in everybody waiting */
+		if (x->body.len + bytes.len > x->config->server_max_body || !budget_take(b, &x->share, BODY_STEP, false)) {
+			x->bypass = BYPASS_TOO_LARGE;
+			pass_begin(x);
+			return pass_body(x, bytes);
+		}
+	}
+	if (buf_put(&x->body, bytes))
+		reply_error(x, ERR_NO_MEMORY, NULL);
+	return bytes.len;
 }
 
 /* /api/show of NAME@complex is asked as NAME. */
@@ -337,8 +412,10 @@ static void stop_waiting(struct exchange *x)
 	if (x->digest_wait.waits)
 		models_unwait(w->shared->models, &x->digest_wait);
 	alarm_clear(&w->alarms, &x->wait);
+	alarm_clear(&w->alarms, &x->share_alarm);
 	alarm_clear(&w->alarms, &x->heartbeat);
-	exchange_share_back(x);
+	if (!x->share_free)
+		budget_leave(&w->shared->buffered, &x->share);
 	if (x->getting && !x->lead_flight) {
 		w->shared->store->ops->cancel(w->link, &x->get);
 		x->getting = false;

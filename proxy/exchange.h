@@ -52,7 +52,6 @@ struct fetch {
 	bool streams;                /* the upstream sends lines; else one object */
 	bool blind;                  /* what comes is not understood or too large: passed on, never stored, not shared */
 	bool ended, started;
-	struct alarm last_chunk;     /* the answer has landed: the upstream is to end its reply */
 	enum err last_error;         /* of a line that was not understood */
 	struct buf whole;            /* a reply that is not a stream */
 	struct candidates *candidates;
@@ -86,9 +85,8 @@ struct exchange {
 	int64_t upload_length;               /* of a body that passes; -1: chunked */
 	size_t body_bytes;                   /* read so far, also of bodies that are not kept */
 	struct budget_share share;
-	bool shares;                         /* it has asked for a share */
-	size_t progress_from;                /* body_bytes when somebody last looked whether the body comes on */
-	struct alarm share_alarm;            /* for the next look, or the end of waiting for more of the budget */
+	size_t share_free;                   /* bytes that need no share */
+	struct alarm share_alarm;
 	struct ask ask;
 	const char *doubt;                   /* why the body was not understood; NULL: it was */
 	struct wishes wishes;
@@ -158,13 +156,6 @@ void exchange_step(struct exchange *x, enum step step);      /* enters a step; o
 void exchange_post_wake(void *arg);
 void exchange_post_alone(void *arg);
 void exchange_post_room(void *arg);
-
-/* exchange_body.c: a body to keep. Returns how many bytes were taken, as request_ops.body. */
-void exchange_body_begin(struct exchange *x);
-size_t exchange_body(struct exchange *x, struct slice bytes);
-/* More of server.max_buffered. False: who is patient gets it by mail, or x->share_alarm rings; x->step says who is meant. */
-bool exchange_share_take(struct exchange *x, uint64_t bytes, bool patient);
-void exchange_share_back(struct exchange *x);
 
 /* A body is whole: the short way, if just these bytes were asked before (false: not), else the long one. */
 bool exchange_short_way(struct exchange *x);

@@ -247,14 +247,10 @@ static void log_winner(struct log_entry *e, const char *note)
 	log_real(e, "score", score);
 }
 
-static void log_times(struct log_entry *e, const struct exchange *x, int64_t total_us)
+static void log_steps(struct log_entry *e, const struct exchange *x)
 {
-	const struct request *r = x->request;
 	char key[32];
 
-	log_ms(e, "total_ms", total_us);
-	if (r->first_byte_us)
-		log_ms(e, "first_byte_ms", r->first_byte_us - r->begun_us);
 	for (int i = 0; i < STEPS; i++) {
 		if (x->step_us[i] <= 0)
 			continue;
@@ -263,15 +259,20 @@ static void log_times(struct log_entry *e, const struct exchange *x, int64_t tot
 	}
 }
 
-/* Somebody who only looks (a dashboard, a scraper, a health check) does so every few seconds: that is told at debug. */
+/* What went wrong on our side or the upstream's is a warning. Somebody who only looks (a dashboard, a scraper, a health
+ * check) does so every few seconds: that is told at debug. */
 static enum log_level request_level(const struct exchange *x)
 {
 	const struct request *r = x->request;
 	bool looks = !strcmp(r->method, "GET") || !strcmp(r->method, "HEAD");
 
-	return admin_is_own(r) && looks && x->status < 400 ? LOG_DEBUG : LOG_INFO;
+	if (admin_is_own(r) && looks && x->status < 400)
+		return LOG_DEBUG;
+	return timed_as(x) == RESULT_FAILED ? LOG_WARN : LOG_INFO;
 }
 
+/* One line a request. For people it says what happened, in about a hundred characters; who asked, how much and how long
+ * in which step is for machines, and for whoever asks for debug. */
 static void log_request(struct exchange *x, bool sent, int64_t total_us)
 {
 	struct log_entry e;
@@ -281,9 +282,12 @@ static void log_request(struct exchange *x, bool sent, int64_t total_us)
 	if (!log_on(level))
 		return;
 	log_begin(&e, level, "request");
-	log_int(&e, "n", (int64_t)x->number);
-	log_text(&e, "client", slice_text(r->peer));
-	log_text(&e, "method", slice_text(r->method));
+	bool all = e.json || log_on(LOG_DEBUG);
+	if (all) {
+		log_int(&e, "n", (int64_t)x->number);
+		log_text(&e, "client", slice_text(r->peer));
+		log_text(&e, "method", slice_text(r->method));
+	}
 	log_text(&e, "path", r->path);
 	log_int(&e, "status", x->status);
 	if (x->result != RESULT_NONE)
@@ -298,11 +302,17 @@ static void log_request(struct exchange *x, bool sent, int64_t total_us)
 		log_winner(&e, x->note);
 	if (x->config->log_prompts && x->ask.question.len)
 		log_text(&e, "question", x->ask.question);
-	log_int(&e, "in", (int64_t)x->body_bytes);
-	log_int(&e, "out", (int64_t)r->sent_bytes);
 	if (*x->end || !sent)
 		log_text(&e, "end", slice_text(*x->end ? x->end : "not sent"));
-	log_times(&e, x, total_us);
+	if (all) {
+		log_int(&e, "in", (int64_t)x->body_bytes);
+		log_int(&e, "out", (int64_t)r->sent_bytes);
+	}
+	log_ms(&e, all ? "total_ms" : "ms", total_us);
+	if (all && r->first_byte_us)
+		log_ms(&e, "first_byte_ms", r->first_byte_us - r->begun_us);
+	if (all)
+		log_steps(&e, x);
 	log_end(&e);
 }
 

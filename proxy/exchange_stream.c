@@ -34,7 +34,8 @@ void exchange_lighten(struct exchange *x)
 	buf_fini(&x->body);
 	x->body = b;
 	x->light = true;
-	exchange_share_back(x);
+	if (!x->share_free)
+		budget_leave(&x->worker->shared->buffered, &x->share);
 }
 
 /* ---- stream: a reader and its flight ---- */

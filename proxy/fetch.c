@@ -17,7 +17,7 @@
 #include "proxy/headers.h"
 #include "proxy/semantic.h"
 
-enum { LINE_SLACK = 64 << 10, HEADERS_MOST = 100, LAST_CHUNK_MS = 1000 };
+enum { LINE_SLACK = 64 << 10, HEADERS_MOST = 100 };
 
 /* ---- the end of leading ---- */
 
@@ -36,7 +36,6 @@ void fetch_done(struct exchange *x)
 		x->fetch.started = false;
 	}
 	candidates_stop(x);
-	alarm_clear(&x->worker->alarms, &x->fetch.last_chunk);
 	alarm_clear(&x->worker->alarms, &x->heartbeat);
 	flight_drop(f, NULL);
 	exchange_drop(x);
@@ -48,11 +47,9 @@ void fetch_fail(struct exchange *x, enum err e)
 	fetch_done(x);
 }
 
-/* The last reader may have left in the turn in which the answer landed: then only the end of the upstream's reply is waited for. */
 void fetch_stop(struct exchange *x)
 {
-	if (flight_finish(x->lead_flight, ERR_CLIENT_GONE))
-		fetch_done(x);
+	fetch_fail(x, ERR_CLIENT_GONE);
 }
 
 /* ---- storing ---- */
@@ -196,15 +193,6 @@ static bool make_reader(struct exchange *x)
 
 /* ---- a stream ---- */
 
-/* The upstream has sent the whole answer and does not end its reply. */
-static void on_no_last_chunk(struct alarm *a)
-{
-	struct exchange *x = EXCHANGE_OF(a, fetch.last_chunk);
-
-	end_raw(x, true);
-	fetch_done(x);
-}
-
 static bool on_line(void *arg, struct slice line)
 {
 	struct exchange *x = arg;
@@ -223,7 +211,6 @@ static bool on_line(void *arg, struct slice line)
 		} else if (whole) {
 			f->ended = true;
 			fetch_land(x, f->transfer->status);  /* stored, or on its way there, before the client has the last line */
-			alarm_set(&x->worker->alarms, &f->last_chunk, LAST_CHUNK_MS, on_no_last_chunk);
 		}
 	}
 	send_raw(x, line, true);
@@ -239,7 +226,8 @@ static bool must_wait(struct exchange *x)
 		return true;
 	if (x->fetch.ended || x->fetch.blind)
 		return false;
-	return flight_behind(x->lead_flight) > FLIGHT_WINDOW;
+	flight_open(x->lead_flight);
+	return flight_shut(x->lead_flight) > FLIGHT_WINDOW;
 }
 
 static void stream_bytes(struct exchange *x, struct slice bytes)

@@ -180,7 +180,6 @@ static size_t on_upload(struct transfer *t, char *to, size_t max)
 		p->up_at = p->up.len = 0;
 		if (p->up.room > PASS_WINDOW)
 			buf_fini(&p->up);
-		exchange_share_back(x);          /* of what had been kept before it was known that it passes */
 	}
 	if (p->up_paused && p->up.len - p->up_at < PASS_WINDOW / 2 && x->request) {
 		p->up_paused = false;

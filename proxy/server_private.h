@@ -38,7 +38,6 @@ struct conn {
 	struct conn *next, *prev;            /* in the list of its state */
 	struct conn *watch_next, **watch_prev;       /* in the list of those to be watched soon; NULL: not in it */
 	char peer[PEER_TEXT_MAX];
-	uint8_t client[CLIENT_BYTES];
 };
 
 /* A header as MHD holds it: found once, so that a dozen look-ups are a dozen comparisons of lengths. */

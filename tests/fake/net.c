@@ -667,7 +667,6 @@ static void body_take(struct req *r, const char *p, size_t n)
 	sha256_add(&r->sha, p, n);
 	r->body_bytes += n;
 	fake.body_bytes += r->counted ? (int64_t)n : 0;
-	fake.dirty = true;                       /* somebody may wait for them */
 	str_add(&r->body, p, n < keep ? n : keep);
 }
 
