@@ -197,7 +197,10 @@ static void forbid(struct exchange *x)
 	x->status = 403;
 	x->origin = ORIGIN_NONE;
 	x->end = "forbidden";
-	request_reply(x->request, 403, NULL, 0, NULL, 0, false);
+	if (!strcmp(x->request->method, "HEAD"))
+		request_reply_begin(x->request, 403, NULL, 0, -1);      /* Ollama names no length there */
+	else
+		request_reply(x->request, 403, NULL, 0, NULL, 0, false);
 }
 
 static void preflight(struct exchange *x, const struct route *route)

@@ -73,7 +73,7 @@ static void reply_head(struct exchange *x, struct transfer *t, int status, int64
 		r->h[r->n++] = (struct header){ "Cache-Status", x->status_text };
 	}
 	r->n += origin_headers(x->origin, x->request, r->h + r->n);
-	if (status == 204 || status == 304 || known_length == 0) {
+	if (status == 204 || known_length == 0) {
 		request_reply(x->request, status, r->h, r->n, NULL, 0, false);
 	} else {
 		x->head_sent = true;
