@@ -123,10 +123,10 @@ lint:  ## cppcheck, include layers, banned functions, generated files up to date
 bench: $(PROGRAM) $(if $(FAKE_SOURCES),$(FAKE))  ## measure against nginx and others in one run
 	@OLLACACHE=$(CURDIR)/$(PROGRAM) FAKE_OLLAMA=$(CURDIR)/$(FAKE) tests/bench/run.sh
 
-docs: $(PROGRAM)  ## write proxy.conf, the man page and the tables in README.md again
+docs: $(PROGRAM)  ## write proxy.conf, the man page and the tables in docs/reference.md again
 	@./$(PROGRAM) --print-config >$(B)/proxy.conf
 	@cmp -s $(B)/proxy.conf proxy.conf || cp $(B)/proxy.conf proxy.conf
-	@for file in README.md packaging/ollacache.1; do \
+	@for file in docs/reference.md packaging/ollacache.1; do \
 		tests/docs.sh ./$(PROGRAM) $$file >$(B)/docs || exit 1; \
 		cmp -s $(B)/docs $$file || cp $(B)/docs $$file; \
 	done
