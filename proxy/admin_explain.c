@@ -523,7 +523,7 @@ static void on_whole(struct exchange *x)
 		return;
 	}
 	x->bypass = exchange_bypass(x);
-	if (models_find(x->worker->shared->models, x->ask.model_full, x->digest, &x->hosts) != MODEL_KNOWN) {
+	if (models_find(x->worker->shared->models, x->ask.model_full, x->digest, &x->hosts, NULL) != MODEL_KNOWN) {
 		x->digest[0] = '\0';
 		if (x->bypass == BYPASS_NO || x->bypass == BYPASS_NO_CACHE)
 			x->bypass = BYPASS_DIGEST;

@@ -1,105 +1,135 @@
-/* check.c - see check.h. */
+/* check.c - see check.h.
+ *
+ * A look has LOOK_MS as a whole, whatever comes meanwhile: an upstream that drips is as good as one that is silent. */
 #include "proxy/check.h"
 
 #include <stdlib.h>
 
-#include "proxy/base/log.h"
+#include "proxy/host_state.h"
 
-enum { TAGS_MAX = 16 << 20, ANSWER_MS = 5000 };
+enum { TAGS_MAX = 16 << 20, LOOK_MS = 5000, LOOKS_APART_MS = 250 };
 
-struct one { struct check *check; struct transfer *transfer; struct buf body; size_t host; };
+struct look {
+	struct check *check;
+	int host;
+	struct transfer *transfer;           /* NULL: none is under way */
+	struct buf body;
+	struct alarm next, limit;
+	int64_t began;                       /* loop_now(); of the last one */
+};
 
 struct check {
 	struct worker *w;
-	struct alarm again;
-	struct mail wanted;                  /* from any thread: something was doubted */
-	bool runs, once_more;
-	size_t left;
-	struct one one[HOSTS_MAX];
+	struct mail wanted;                  /* from any thread: a look is wanted */
+	struct look look[HOSTS_MAX];
+	size_t n;
 	struct burial burial;
 	bool stopped;
 };
 
-static void begin(struct check *c);
+static void begin(struct look *l);
 
-static void on_again(struct alarm *a)
+static void on_next(struct alarm *a)
 {
-	begin((struct check *)((char *)a - offsetof(struct check, again)));
+	begin((struct look *)((char *)a - offsetof(struct look, next)));
 }
 
-static void one_ended(struct one *o, bool answered)
+/* The next look comes as soon as may be, if one is wanted; one that is under way may have seen what was before. */
+static void hasten(struct look *l)
 {
-	struct check *c = o->check;
-	struct hosts *h = c->w->shared->hosts;
-	bool was_up = hosts_up(h, o->host);
+	struct check *c = l->check;
+	int64_t apart = c->w->config->upstream_health_interval, since = loop_now(&c->w->loop) - l->began;
 
-	hosts_set_up(h, o->host, models_learnt(c->w->shared->models, o->host, answered ? buf_slice(&o->body) : (struct slice){ 0 }));
-	if (was_up != hosts_up(h, o->host))
-		log_line(LOG_INFO, "upstream", "%s is %s", hosts_url(h, o->host), was_up ? "down" : "up");
-	buf_fini(&o->body);
-	if (--c->left)
+	if (l->transfer || c->stopped || !models_look_wanted(c->w->shared->models, l->host))
 		return;
-	c->runs = false;
-	models_check_ended(c->w->shared->models);
-	if (c->once_more)
-		begin(c);
+	apart = apart < LOOKS_APART_MS ? apart : LOOKS_APART_MS;
+	alarm_set(&c->w->alarms, &l->next, since < apart ? apart - since : 0, on_next);
+}
+
+static void ended(struct look *l, enum host_cause cause, const char *detail)
+{
+	struct shared *s = l->check->w->shared;
+	bool answered = cause == HOST_OK;
+
+	l->transfer = NULL;
+	alarm_clear(&l->check->w->alarms, &l->limit);
+	if (!models_look_ended(s->models, l->host, answered ? buf_slice(&l->body) : (struct slice){ 0 }) && answered)
+		cause = HOST_NO_LIST;
+	if (cause == HOST_OK)
+		host_up(s->hosts, (size_t)l->host);
+	else if (cause != HOST_NOT_ASKED)
+		host_down(s->hosts, (size_t)l->host, cause, detail);
+	buf_fini(&l->body);
+	hasten(l);
 }
 
 static void on_head(struct transfer *t, int status) { (void)t, (void)status; }
 
 static bool on_bytes(struct transfer *t, struct slice bytes)
 {
-	struct one *o = t->owner;
+	struct look *l = t->owner;
 
-	if (buf_put(&o->body, bytes))
-		o->body.len = 0;             /* no list of models is that long: it will not be understood */
+	if (buf_put(&l->body, bytes))
+		l->body.len = 0;             /* no list of models is that long: it will not be understood */
 	return true;
 }
 
 static void on_end(struct transfer *t, enum err e)
 {
-	struct one *o = t->owner;
+	struct look *l = t->owner;
+	char status[16];
 
-	o->transfer = NULL;
-	one_ended(o, !e && t->status == 200);
+	switch (e) {
+	case ERR_OK:
+		snprintf(status, sizeof status, "%d", t->status);
+		ended(l, t->status == 200 ? HOST_OK : HOST_STATUS, status);
+		break;
+	case ERR_UPSTREAM_DOWN:      ended(l, HOST_NOT_ASKED, NULL); break;      /* who dialled has said why */
+	case ERR_UPSTREAM_BROKE:     ended(l, HOST_CLOSED, NULL); break;
+	case ERR_UPSTREAM_BABBLE:    ended(l, HOST_NOT_HTTP, NULL); break;
+	case ERR_UPSTREAM_SLOW:      ended(l, HOST_SILENT, NULL); break;
+	default:                     ended(l, HOST_NOT_ASKED, NULL); break;      /* our own shortage says nothing of it */
+	}
+}
+
+static void on_limit(struct alarm *a)
+{
+	struct look *l = (struct look *)((char *)a - offsetof(struct look, limit));
+
+	upstream_cancel(l->transfer);
+	ended(l, HOST_SILENT, NULL);
 }
 
 static const struct transfer_ops ops = { .on_head = on_head, .on_bytes = on_bytes, .on_end = on_end };
 
-static void begin(struct check *c)
+static void begin(struct look *l)
 {
-	const struct config *config = c->w->config;
-	struct hosts *h = c->w->shared->hosts;
-	size_t n = hosts_count(h);
+	struct worker *w = l->check->w;
+	const struct config *config = w->config;
+	const struct transfer_request rq = { .method = "GET", .target = "/api/tags", .uncounted = true, .may = (host_set)1 << l->host,
+	                                     .connect_ms = config->upstream_connect_timeout, .first_byte_ms = LOOK_MS, .idle_ms = LOOK_MS };
 
-	if (c->stopped)
+	if (l->check->stopped)
 		return;
-	if (c->runs) {
-		c->once_more = true;
+	alarm_set(&w->alarms, &l->next, config->upstream_health_interval, on_next);
+	if (l->transfer)
 		return;
-	}
-	c->once_more = false;
-	c->runs = true;
-	c->left = n;
-	models_check_begins(c->w->shared->models);
-	alarm_set(&c->w->alarms, &c->again, config->upstream_health_interval, on_again);
-	for (size_t i = 0; i < n; i++) {
-		struct one *o = &c->one[i];
-		const struct transfer_request rq = { .method = "GET", .target = "/api/tags", .uncounted = true, .may = 1u << i,
-		                                     .connect_ms = config->upstream_connect_timeout, .first_byte_ms = ANSWER_MS,
-		                                     .idle_ms = ANSWER_MS };
-		o->check = c;
-		o->host = i;
-		buf_init(&o->body, TAGS_MAX);
-		o->transfer = upstream_start(c->w->upstream, &rq, &ops, o);
-		if (!o->transfer)
-			one_ended(o, false);
-	}
+	models_look_begins(w->shared->models, l->host);
+	l->began = loop_now(&w->loop);
+	buf_init(&l->body, TAGS_MAX);
+	l->transfer = upstream_start(w->upstream, &rq, &ops, l);
+	if (l->transfer)
+		alarm_set(&w->alarms, &l->limit, LOOK_MS, on_limit);
+	else
+		ended(l, HOST_NOT_ASKED, NULL);
 }
 
 static void on_wanted(struct mail *m)
 {
-	begin((struct check *)((char *)m - offsetof(struct check, wanted)));
+	struct check *c = (struct check *)((char *)m - offsetof(struct check, wanted));
+
+	for (size_t i = 0; i < c->n; i++)
+		hasten(&c->look[i]);
 }
 
 static void want(void *arg)
@@ -114,11 +144,16 @@ struct check *check_start(struct worker *w)
 	struct check *c = calloc(1, sizeof *c);
 
 	if (!c)
-		abort();
+		abort();                     /* at start */
 	c->w = w;
 	c->wanted.run = on_wanted;
-	models_on_doubt(w->shared->models, want, c);
-	begin(c);
+	c->n = hosts_count(w->shared->hosts);
+	models_on_wanted(w->shared->models, want, c);
+	for (size_t i = 0; i < c->n; i++) {
+		c->look[i].check = c;
+		c->look[i].host = (int)i;
+		begin(&c->look[i]);
+	}
 	return c;
 }
 
@@ -135,12 +170,14 @@ static void bury(struct burial *b)
 void check_stop(struct check *c)
 {
 	c->stopped = true;
-	models_on_doubt(c->w->shared->models, NULL, NULL);
-	alarm_clear(&c->w->alarms, &c->again);
-	for (size_t i = 0; i < HOSTS_MAX; i++) {
-		if (c->one[i].transfer)
-			upstream_cancel(c->one[i].transfer);
-		buf_fini(&c->one[i].body);
+	models_on_wanted(c->w->shared->models, NULL, NULL);
+	for (size_t i = 0; i < c->n; i++) {
+		struct look *l = &c->look[i];
+		alarm_clear(&c->w->alarms, &l->next);
+		alarm_clear(&c->w->alarms, &l->limit);
+		if (l->transfer)
+			upstream_cancel(l->transfer);
+		buf_fini(&l->body);
 	}
 	c->burial.bury = bury;
 	loop_bury(&c->w->loop, &c->burial);

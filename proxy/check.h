@@ -1,7 +1,7 @@
-/* check.h - asks every upstream for its models now and then: whether it is up, and which digests it has.
+/* check.h - looks at every upstream's models now and then: whether it is up, and which digests it has.
  *
- * One worker does it for all. A check is made at the start, every upstream.health_interval, and at once when a request
- * that may have changed the models has passed (models_doubt()). */
+ * One worker does it for all upstreams, each by its own clock: a look at the start, one every upstream.health_interval, and
+ * one soon after it is wanted (models_want_look()); one at a time, and what is wanted no more often than every 250 ms. */
 #ifndef PROXY_CHECK_H
 #define PROXY_CHECK_H
 

@@ -180,7 +180,6 @@ static struct exchange *exchange_new(struct request *r, struct worker *w)
 	x->room.run = on_room;
 	x->reader = (struct flight_reader){ .wake = exchange_post_wake, .arg = x };
 	x->result = RESULT_NONE;
-	x->host = -1;
 	x->candidates = 1;
 	x->dialect = &dialect_ollama;
 	x->end = "";
@@ -197,10 +196,7 @@ static void forbid(struct exchange *x)
 	x->status = 403;
 	x->origin = ORIGIN_NONE;
 	x->end = "forbidden";
-	if (!strcmp(x->request->method, "HEAD"))
-		request_reply_begin(x->request, 403, NULL, 0, -1);      /* Ollama names no length there */
-	else
-		request_reply(x->request, 403, NULL, 0, NULL, 0, false);
+	request_reply(x->request, 403, NULL, 0, NULL, 0, false);
 }
 
 static void preflight(struct exchange *x, const struct route *route)
@@ -412,7 +408,7 @@ static void stop_waiting(struct exchange *x)
 {
 	struct worker *w = x->worker;
 
-	if (x->digest_wait.waits)
+	if (x->digest_wait.loop)
 		models_unwait(w->shared->models, &x->digest_wait);
 	alarm_clear(&w->alarms, &x->wait);
 	alarm_clear(&w->alarms, &x->share_alarm);

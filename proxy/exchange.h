@@ -125,8 +125,6 @@ struct exchange {
 	int status;
 	int64_t stored_ms, expires_ms;       /* of the answer served; 0: it is new */
 	double similarity;
-	int host;                            /* the upstream that answered, or failed; -1: none was asked */
-	uint64_t saved_tokens, saved_ns;     /* what did not have to be generated again */
 	struct buf explained;                /* X-Complex-Explain, NUL-ended */
 	bool streamed;                       /* the answer went out as a stream, though all at once */
 	struct buf lines_out;                /* scratch for lines, given back after each use */

@@ -61,13 +61,15 @@ static void step_digest(struct exchange *x)
 	struct models *m = x->worker->shared->models;
 
 	exchange_step(x, STEP_DIGEST);
-	enum models_news news = models_find(m, x->ask.model_full, x->digest, &x->hosts);
-	if (news == MODELS_NOT_LEARNT) {
+	if (!x->digest_wait.loop)
 		x->digest_wait = (struct models_waiter){ .mail.run = on_digests, .loop = &x->worker->loop };
-		alarm_set(&x->worker->alarms, &x->wait, DIGEST_WAIT_MS, on_digests_late);
-		models_wait(m, &x->digest_wait);
+	enum models_news news = models_find(m, x->ask.model_full, x->digest, &x->hosts, &x->digest_wait);
+	if (news == MODELS_NOT_LEARNT) {
+		if (!alarm_is_set(&x->wait))     /* not set anew while it waits for another look */
+			alarm_set(&x->worker->alarms, &x->wait, DIGEST_WAIT_MS, on_digests_late);
 		return;
 	}
+	alarm_clear(&x->worker->alarms, &x->wait);
 	if (news == MODEL_UNKNOWN) {
 		x->bypass = BYPASS_DIGEST;
 		x->hosts = 0;
@@ -81,7 +83,6 @@ static void on_digests(struct mail *m)
 
 	if (x->step != STEP_DIGEST || !alarm_is_set(&x->wait))
 		return;                          /* the client left, or the wait was over first */
-	alarm_clear(&x->worker->alarms, &x->wait);
 	step_digest(x);
 }
 

@@ -280,10 +280,9 @@ static void stream_end(struct exchange *x, enum err e)
 	bool said = a->error.len > 0;
 	enum err why = said ? ERR_PASSED : e ? e : f->last_error ? f->last_error : ERR_UPSTREAM_BROKE;
 	count_unstored(x, said ? HAD_ERROR : f->last_error == ERR_TOO_LARGE ? TOO_LARGE : NOT_WHOLE);
-	if (raw_client(x) && (e || why != ERR_TOO_LARGE))
-		x->end = err_info[why].name;
 	if (raw_client(x) && e && !said) {
 		struct buf line;
+		x->end = err_info[e].name;
 		buf_init(&line, LINE_SLACK);
 		/* a line that the upstream broke off is not begun; what passes without being cut into lines may be inside one */
 		if (f->blind && f->last_error == ERR_TOO_LARGE)
@@ -351,8 +350,6 @@ static void whole_end(struct exchange *x, enum err e)
 
 	if (f->blind || e) {
 		count_unstored(x, f->blind ? TOO_LARGE : NOT_WHOLE);
-		if (raw_client(x) && e)
-			x->end = err_info[e].name;
 		if (raw_client(x))
 			request_end(x->request, !e);
 		fetch_fail(x, e ? e : ERR_TOO_LARGE);
@@ -374,8 +371,6 @@ static void whole_end(struct exchange *x, enum err e)
 		return;
 	}
 	count_unstored(x, status == 200 ? NOT_WHOLE : BAD_STATUS);
-	if (status == 200 && x->request && !request_replied(x->request))
-		x->end = err_info[ERR_UPSTREAM_BABBLE].name;
 	reply_as_it_came(x, &head);
 	fetch_fail(x, read ? read : ERR_PASSED);
 }
@@ -389,7 +384,6 @@ static void on_head(struct transfer *t, int status)
 	struct flight_head head = { .origin = FLIGHT_UPSTREAM, .status = status };
 	struct slice type = transfer_header(t, "Content-Type");
 
-	x->host = t->host;
 	snprintf(head.content_type, sizeof head.content_type, "%.*s", (int)type.len, type.at ? type.at : "");
 	static const struct slice ndjson = { "application/x-ndjson", 20 };
 	f->streams = status == 200 && type.len >= ndjson.len && slice_is_nocase(slice_of(type.at, ndjson.len), ndjson) &&
@@ -424,7 +418,6 @@ static void on_end(struct transfer *t, enum err e)
 	struct exchange *x = t->owner;
 
 	exchange_hold(x);
-	x->host = t->host;
 	if (t->status == 0) {
 		if (e == ERR_OK)
 			e = ERR_UPSTREAM_BABBLE;

@@ -6,8 +6,11 @@
 #include "proxy/hosts.h"
 
 #include <assert.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "proxy/host_state.h"
 
 struct host {
 	char *url;
@@ -26,6 +29,8 @@ struct hosts {
 	pthread_mutex_t lock;
 	struct host host[HOSTS_MAX];
 	size_t n;
+	struct host_states *states;
+	_Atomic uint64_t changes;
 	struct host_line line[LINES];
 	uint64_t turns;                      /* the number of the next to wait */
 };
@@ -38,6 +43,7 @@ struct hosts *hosts_new(const char *const *urls, size_t n)
 		abort();
 	pthread_mutex_init(&h->lock, NULL);
 	h->n = n < HOSTS_MAX ? n : HOSTS_MAX;
+	h->states = host_states_new(h->n);
 	for (size_t i = 0; i < LINES; i++)
 		h->line[i].last = &h->line[i].first;
 	for (size_t i = 0; i < h->n; i++) {
@@ -55,11 +61,14 @@ void hosts_free(struct hosts *h)
 {
 	for (size_t i = 0; i < h->n; i++)
 		free(h->host[i].url);
+	host_states_free(h->states);
 	pthread_mutex_destroy(&h->lock);
 	free(h);
 }
 
 size_t hosts_count(const struct hosts *h) { return h->n; }
+struct host_states *hosts_states(const struct hosts *h) { return h->states; }
+uint64_t hosts_changes(const struct hosts *h) { return atomic_load_explicit(&h->changes, memory_order_acquire); }
 const char *hosts_url(const struct hosts *h, size_t i) { return h->host[i].url; }
 
 bool hosts_up(struct hosts *h, size_t i)
@@ -85,6 +94,8 @@ host_set hosts_all_up(struct hosts *h)
 void hosts_set_up(struct hosts *h, size_t i, bool up)
 {
 	pthread_mutex_lock(&h->lock);
+	if (h->host[i].up != up)
+		atomic_fetch_add_explicit(&h->changes, 1, memory_order_release);
 	h->host[i].up = up;
 	pthread_mutex_unlock(&h->lock);
 }

@@ -11,6 +11,7 @@
 enum { HOSTS_MAX = 32 };
 
 struct hosts;
+struct host_states;
 typedef uint32_t host_set;           /* bit i: host i */
 
 struct hosts *hosts_new(const char *const *urls, size_t n);
@@ -19,6 +20,8 @@ size_t hosts_count(const struct hosts *h);
 const char *hosts_url(const struct hosts *h, size_t i);
 bool hosts_up(struct hosts *h, size_t i);
 host_set hosts_all_up(struct hosts *h);
+uint64_t hosts_changes(const struct hosts *h);           /* how often one went up or down */
+struct host_states *hosts_states(const struct hosts *h); /* host_state.h, which calls hosts_set_up() */
 void hosts_set_up(struct hosts *h, size_t i, bool up);
 
 /* A place at an upstream. Taken at once or, when all that may be taken are at their limit, in the order of asking. */

@@ -1,17 +1,27 @@
-/* models.c - see models.h. */
+/* models.c - see models.h.
+ *
+ * Looks are numbered when they are wanted. A look answers all that was wanted before it began, and nothing that was wanted
+ * while it was under way: what it saw may be older. */
 #include "proxy/models.h"
 
 #include <jansson.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <xxhash.h>
 
 #include "proxy/dialect.h"
+
+enum { NAME_MAX_BYTES = 512 };                /* a longer name is no model's */
 
 struct model { char *name; char digest[DIGEST_MAX]; };
 
 struct list {                                /* of one host */
 	struct model *models;                /* sorted by name */
 	size_t n;
+	XXH128_hash_t sum;                   /* of the list as it came: the same is not read again */
+	bool known;                          /* it has told its models once */
+	bool settled;                        /* the first look has ended, whichever way */
+	uint64_t wanted, begun, ended;       /* looks, by the number under which each was wanted */
 };
 
 struct models {
@@ -19,14 +29,11 @@ struct models {
 	struct hosts *hosts;
 	size_t n;
 	struct list list[HOSTS_MAX];
+	uint64_t wants;                      /* how often looks were wanted: numbers them */
 	struct models_waiter *waiters;
-	bool learnt;                         /* some host has told its models once */
-	unsigned doubts, doubts_begun;       /* counted, and how many a check under way has seen */
-	unsigned doubts_settled;
-	uint64_t generation;
-	_Atomic uint64_t known_generation;   /* the same for readers without the lock; 0: in doubt */
-	void (*on_doubt)(void *arg);
-	void *on_doubt_arg;
+	_Atomic uint64_t changes;            /* of any list */
+	void (*on_wanted)(void *arg);
+	void *on_wanted_arg;
 };
 
 struct models *models_new(struct hosts *hosts)
@@ -34,11 +41,10 @@ struct models *models_new(struct hosts *hosts)
 	struct models *m = calloc(1, sizeof *m);
 
 	if (!m)
-		abort();
+		abort();                     /* at start */
 	pthread_mutex_init(&m->lock, NULL);
 	m->hosts = hosts;
 	m->n = hosts_count(hosts);
-	m->doubts = 1;                       /* nothing is known until the first check has ended */
 	return m;
 }
 
@@ -47,7 +53,8 @@ static void list_free(struct list *l)
 	for (size_t i = 0; i < l->n; i++)
 		free(l->models[i].name);
 	free(l->models);
-	*l = (struct list){ 0 };
+	l->models = NULL;
+	l->n = 0;
 }
 
 void models_free(struct models *m)
@@ -71,91 +78,175 @@ static const char *digest_of(const struct list *list, const char *name)
 	return found ? found->digest : NULL;
 }
 
-enum models_news models_find(struct models *m, struct slice model_full, char digest[DIGEST_MAX], host_set *have)
+/* Of the hosts that are up the first that has the model decides; if none of them has it, the others' memory holds. */
+static const char *choose(const struct models *m, const char *name, host_set up)
 {
-	char name[512];
-	const char *chosen = NULL;
-	host_set all_up = hosts_all_up(m->hosts);
+	for (int among_up = 1; among_up >= 0; among_up--)
+		for (size_t i = 0; i < m->n; i++) {
+			const char *digest = (int)(up >> i & 1) == among_up ? digest_of(&m->list[i], name) : NULL;
+			if (digest)
+				return digest;
+		}
+	return NULL;
+}
 
-	*have = 0;
-	if (model_full.len >= sizeof name)
-		return MODEL_UNKNOWN;
+/* May a look that was wanted before `since` still tell of a model that is not known? */
+static bool may_tell(const struct models *m, uint64_t since)
+{
+	for (size_t i = 0; i < m->n; i++) {
+		const struct list *l = &m->list[i];
+		if (!l->settled || (l->ended < l->wanted && l->ended < since))
+			return true;
+	}
+	return false;
+}
+
+/* With the lock held. */
+static void wait_for(struct models *m, struct models_waiter *w)
+{
+	w->waits = true;
+	w->next = m->waiters;
+	w->at = &m->waiters;
+	if (w->next)
+		w->next->at = &w->next;
+	m->waiters = w;
+}
+
+static void stop_waiting(struct models_waiter *w)
+{
+	*w->at = w->next;
+	if (w->next)
+		w->next->at = w->at;
+	w->waits = false;
+}
+
+static bool name_of(struct slice model_full, char *name, size_t room)
+{
+	if (model_full.len >= room)
+		return false;
 	memcpy(name, model_full.at, model_full.len);
 	name[model_full.len] = '\0';
+	return true;
+}
+
+enum models_news models_find(struct models *m, struct slice model_full, char digest[DIGEST_MAX], host_set *have, struct models_waiter *w)
+{
+	char name[NAME_MAX_BYTES];
+	host_set up = hosts_all_up(m->hosts);
+	enum models_news news = MODEL_UNKNOWN;
+
+	*have = 0;
+	if (!name_of(model_full, name, sizeof name))
+		return MODEL_UNKNOWN;
 	pthread_mutex_lock(&m->lock);
-	if (m->doubts != m->doubts_settled) {
-		pthread_mutex_unlock(&m->lock);
-		return MODELS_NOT_LEARNT;
-	}
-	for (int up = 1; up >= 0 && !chosen; up--)          /* hosts that are up decide; the others' memory holds if none is */
-		for (size_t i = 0; i < m->n && !chosen; i++)
-			if ((int)(all_up >> i & 1) == up)
-				chosen = digest_of(&m->list[i], name);
+	const char *chosen = choose(m, name, up);
 	for (size_t i = 0; i < m->n && chosen; i++) {
 		const char *theirs = digest_of(&m->list[i], name);
 		if (theirs && !strcmp(theirs, chosen))
-			*have |= 1u << i;
+			*have |= (host_set)1 << i;
 	}
-	if (chosen)
+	if (chosen) {
 		memcpy(digest, chosen, DIGEST_MAX);
+		news = MODEL_KNOWN;
+	} else {
+		if (w && !w->look)
+			w->look = m->wants + 1;      /* looks that are wanted later are not waited for */
+		if (may_tell(m, w ? w->look : m->wants + 1))
+			news = MODELS_NOT_LEARNT;
+		if (news == MODELS_NOT_LEARNT && w)
+			wait_for(m, w);
+	}
 	pthread_mutex_unlock(&m->lock);
-	return chosen ? MODEL_KNOWN : MODEL_UNKNOWN;
+	return news;
+}
+
+bool models_has(struct models *m, int host, struct slice model_full, const char *digest)
+{
+	char name[NAME_MAX_BYTES];
+
+	if (!name_of(model_full, name, sizeof name))
+		return false;
+	pthread_mutex_lock(&m->lock);
+	const char *now = digest_of(&m->list[host], name);
+	bool has = now && !strcmp(now, digest);
+	pthread_mutex_unlock(&m->lock);
+	return has;
 }
 
 uint64_t models_generation(struct models *m)
 {
-	return atomic_load_explicit(&m->known_generation, memory_order_acquire);
+	uint64_t changes = atomic_load_explicit(&m->changes, memory_order_acquire);
+
+	/* both only grow, so their sum is another whenever one of them is */
+	return changes ? changes + hosts_changes(m->hosts) : 0;
 }
 
-void models_wait(struct models *m, struct models_waiter *w)
+/* ---- looks ---- */
+
+/* With the lock held. */
+static void want(struct models *m, int host)
+{
+	m->list[host].wanted = ++m->wants;
+	if (m->on_wanted)
+		m->on_wanted(m->on_wanted_arg);
+}
+
+void models_want_look(struct models *m, int host)
 {
 	pthread_mutex_lock(&m->lock);
-	w->waits = true;
-	w->next = m->waiters;
-	m->waiters = w;
-	if (m->doubts == m->doubts_settled) {       /* it ended between the look and the wait */
-		m->waiters = w->next;
-		w->waits = false;
-		loop_post(w->loop, &w->mail);
-	}
+	want(m, host);
+	pthread_mutex_unlock(&m->lock);
+}
+
+void models_wait_look(struct models *m, struct models_waiter *w, int host)
+{
+	pthread_mutex_lock(&m->lock);
+	want(m, host);
+	w->one = true;
+	w->host = host;
+	w->look = m->wants;
+	wait_for(m, w);
 	pthread_mutex_unlock(&m->lock);
 }
 
 void models_unwait(struct models *m, struct models_waiter *w)
 {
 	pthread_mutex_lock(&m->lock);
-	for (struct models_waiter **at = &m->waiters; w->waits && *at; at = &(*at)->next)
-		if (*at == w) {
-			*at = w->next;
-			w->waits = false;
-			break;
-		}
+	if (w->waits)
+		stop_waiting(w);
 	pthread_mutex_unlock(&m->lock);
 }
 
-void models_doubt(struct models *m)
+void models_on_wanted(struct models *m, void (*call)(void *arg), void *arg)
 {
 	pthread_mutex_lock(&m->lock);
-	m->doubts++;
-	atomic_store_explicit(&m->known_generation, 0, memory_order_release);
-	if (m->on_doubt)
-		m->on_doubt(m->on_doubt_arg);
+	m->on_wanted = call;
+	m->on_wanted_arg = arg;
 	pthread_mutex_unlock(&m->lock);
 }
 
-void models_on_doubt(struct models *m, void (*call)(void *arg), void *arg)
+bool models_look_wanted(struct models *m, int host)
 {
 	pthread_mutex_lock(&m->lock);
-	m->on_doubt = call;
-	m->on_doubt_arg = arg;
+	bool wanted = m->list[host].wanted > m->list[host].begun;
+	pthread_mutex_unlock(&m->lock);
+	return wanted;
+}
+
+void models_look_begins(struct models *m, int host)
+{
+	pthread_mutex_lock(&m->lock);
+	m->list[host].begun = m->list[host].wanted;
 	pthread_mutex_unlock(&m->lock);
 }
 
-void models_check_begins(struct models *m)
+/* What is missing, empty or answered by somebody else says nothing of the weights: such a model has no digest. */
+static const char *digest_in(json_t *item)
 {
-	pthread_mutex_lock(&m->lock);
-	m->doubts_begun = m->doubts;
-	pthread_mutex_unlock(&m->lock);
+	const char *digest = json_string_value(json_object_get(item, "digest"));
+	const char *remote = json_string_value(json_object_get(item, "remote_host"));
+
+	return digest && *digest && strlen(digest) < DIGEST_MAX && !(remote && *remote) ? digest : NULL;
 }
 
 /* The list of /api/tags as a sorted table; NULL if it is not one. */
@@ -171,10 +262,9 @@ static struct model *parse_tags(struct slice tags, size_t *n)
 	arena_init(&names, SIZE_MAX / 2);
 	for (i = 0; models && i < most; i++) {
 		item = json_array_get(list, i);
-		const char *name = json_string_value(json_object_get(item, "name"));
-		const char *digest = json_string_value(json_object_get(item, "digest"));
+		const char *name = json_string_value(json_object_get(item, "name")), *digest = digest_in(item);
 		struct slice full = name && *name ? model_full_name(&names, slice_text(name)) : (struct slice){ 0 };
-		if (!full.len || !digest || strlen(digest) >= DIGEST_MAX)
+		if (!full.len || !digest)
 			continue;
 		models[*n].name = strndup(full.at, full.len);
 		if (!models[*n].name)
@@ -189,47 +279,58 @@ static struct model *parse_tags(struct slice tags, size_t *n)
 	return models;
 }
 
-bool models_learnt(struct models *m, size_t i, struct slice tags)
+static bool same_models(const struct list *l, const struct model *models, size_t n)
 {
-	size_t n = 0;
-	struct model *models = tags.at ? parse_tags(tags, &n) : NULL;
-	struct list *list = &m->list[i];
+	bool same = n == l->n && l->known;
 
-	pthread_mutex_lock(&m->lock);
-	if (models) {
-		bool same = n == list->n && m->learnt;
-		for (size_t k = 0; same && k < n; k++)
-			same = !strcmp(models[k].name, list->models[k].name) && !strcmp(models[k].digest, list->models[k].digest);
-		if (!same) {
-			m->generation++;
-			if (m->doubts == m->doubts_settled)
-				atomic_store_explicit(&m->known_generation, m->generation, memory_order_release);
-		}
-		list_free(list);
-		list->models = models;
-		list->n = n;
-		m->learnt = true;
-	}
-	pthread_mutex_unlock(&m->lock);
-	return models != NULL;
+	for (size_t k = 0; same && k < n; k++)
+		same = !strcmp(models[k].name, l->models[k].name) && !strcmp(models[k].digest, l->models[k].digest);
+	return same;
 }
 
-void models_check_ended(struct models *m)
+/* Takes the models over. With the lock held. */
+static void replace(struct models *m, struct list *l, struct model *models, size_t n, XXH128_hash_t sum)
 {
-	pthread_mutex_lock(&m->lock);
-	if (m->generation == 0)
-		m->generation = 1;           /* 0 says "in doubt" */
-	m->doubts_settled = m->doubts_begun;
-	if (m->doubts_settled == m->doubts) {
-		atomic_store_explicit(&m->known_generation, m->generation, memory_order_release);
-		while (m->waiters) {
-			struct models_waiter *w = m->waiters;
-			m->waiters = w->next;
-			w->waits = false;
-			loop_post(w->loop, &w->mail);
-		}
-	} else if (m->on_doubt) {
-		m->on_doubt(m->on_doubt_arg);    /* doubted again meanwhile */
+	if (!same_models(l, models, n))
+		atomic_fetch_add_explicit(&m->changes, 1, memory_order_release);
+	list_free(l);
+	l->models = models;
+	l->n = n;
+	l->sum = sum;
+	l->known = true;
+}
+
+/* With the lock held. */
+static void tell_waiters(struct models *m, int host)
+{
+	for (struct models_waiter *w = m->waiters, *next; w; w = next) {
+		next = w->next;
+		if (w->one && (w->host != host || w->look > m->list[host].ended))
+			continue;
+		stop_waiting(w);
+		loop_post(w->loop, &w->mail);
 	}
+}
+
+bool models_look_ended(struct models *m, int host, struct slice tags)
+{
+	struct list *l = &m->list[host];
+	struct model *models = NULL;
+	size_t n = 0;
+	XXH128_hash_t sum = { 0, 0 };
+
+	if (tags.at)
+		sum = XXH3_128bits(tags.at, tags.len);
+	/* only this thread writes to it, so it may look without the lock */
+	bool same = tags.at && l->known && XXH128_isEqual(sum, l->sum);
+	if (tags.at && !same)
+		models = parse_tags(tags, &n);
+	pthread_mutex_lock(&m->lock);
+	if (models)
+		replace(m, l, models, n, sum);
+	l->settled = true;
+	l->ended = l->begun;
+	tell_waiters(m, host);
 	pthread_mutex_unlock(&m->lock);
+	return same || models;
 }

@@ -1,7 +1,10 @@
 /* models.h - which upstream has which models, with which digests, as all workers see it.
  *
- * Threads    all calls from any thread, but for models_learnt(), which is the health checker's (worker 0).
- * Callbacks  a waiter's mail is posted to its loop; after models_unwait() none comes.
+ * What was last known holds: while an upstream is looked at anew, while it does not answer, while it is down. Each upstream
+ * is looked at by itself, so none waits for another.
+ *
+ * Threads    all calls from any thread, but for models_look_begins() and models_look_ended(), which are the health checker's.
+ * Callbacks  a waiter's mail is posted to its loop; after models_unwait() none is posted any more.
  * Limits     MODELS_MAX models of each upstream. */
 #ifndef PROXY_MODELS_H
 #define PROXY_MODELS_H
@@ -16,26 +19,39 @@ struct models;
 struct models *models_new(struct hosts *hosts);
 void models_free(struct models *m);
 
+struct models_waiter {                       /* embedded in its owner, which sets mail.run and loop and zeroes the rest */
+	struct mail mail;
+	struct loop *loop;
+	bool one;                            /* it waits for a look at one host, else for the end of any */
+	int host;
+	uint64_t look;                       /* the number of the look it waits for */
+	bool waits;                          /* guarded by the lock, as are: */
+	struct models_waiter *next, **at;
+};
+
 enum models_news { MODEL_KNOWN, MODEL_UNKNOWN, MODELS_NOT_LEARNT };
 
-/* The digest by which answers of this model are kept, and the hosts that have just that. */
-enum models_news models_find(struct models *m, struct slice model_full, char digest[DIGEST_MAX], host_set *have);
-/* Changes whenever a digest did. */
+/* The digest by which answers of this model are kept, and the hosts that have just that. NOT_LEARNT: a look that is under way
+ * or wanted may tell; w, if it is not NULL, is told when one has ended, and then asks again with the same w. */
+enum models_news models_find(struct models *m, struct slice model_full, char digest[DIGEST_MAX], host_set *have, struct models_waiter *w);
+/* Has the host this model with just this digest, by the last look? */
+bool models_has(struct models *m, int host, struct slice model_full, const char *digest);
+/* Changes whenever what models_find() says of digests may have changed; 0: nothing is known yet. */
 uint64_t models_generation(struct models *m);
 
-struct models_waiter { struct mail mail; struct loop *loop; struct models_waiter *next; bool waits; };
-void models_wait(struct models *m, struct models_waiter *w);    /* mail comes when the next check has ended */
+/* A look that begins after this call; how soon is the health checker's to say. */
+void models_want_look(struct models *m, int host);
+/* The same, and mail when it has ended, whichever way. */
+void models_wait_look(struct models *m, struct models_waiter *w, int host);
 void models_unwait(struct models *m, struct models_waiter *w);
 
-/* Something passed that may have changed the models: what is known holds no more until the next check has ended. */
-void models_doubt(struct models *m);
-/* Who is to be told that a check is wanted now (the health checker). */
-void models_on_doubt(struct models *m, void (*call)(void *arg), void *arg);
+/* ---- the health checker's side ---- */
 
-/* A check: begins for all hosts, then each host's list as /api/tags gave it (tags.at NULL: no answer; false: it is no
- * list), and whether the host is up by that. */
-void models_check_begins(struct models *m);
-bool models_learnt(struct models *m, size_t i, struct slice tags);
-void models_check_ended(struct models *m);
+/* Who is to be told that a look is wanted; any thread, with the lock held: it may only post. NULL: nobody. */
+void models_on_wanted(struct models *m, void (*call)(void *arg), void *arg);
+bool models_look_wanted(struct models *m, int host);
+void models_look_begins(struct models *m, int host);
+/* The host's list as /api/tags gave it (at NULL: no answer). False: it is none, and what was known holds. */
+bool models_look_ended(struct models *m, int host, struct slice tags);
 
 #endif

@@ -315,9 +315,26 @@ static void put_form(struct form *f, struct object *top, struct object *options,
 
 /* ---- names ---- */
 
+static size_t slashes(const char *text, size_t len)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < len; i++)
+		n += text[i] == '/';
+	return n;
+}
+
+static size_t without(char *text, size_t len, struct slice prefix)
+{
+	if (len <= prefix.len || memcmp(text, prefix.at, prefix.len) != 0)
+		return len;
+	memmove(text, text + prefix.len, len - prefix.len);
+	return len - prefix.len;
+}
+
 struct slice model_full_name(struct arena *arena, struct slice name)
 {
-	static const struct slice defaults[] = { SLICE_INIT("registry.ollama.ai/"), SLICE_INIT("library/") };
+	static const struct slice host = SLICE_INIT("registry.ollama.ai/"), space = SLICE_INIT("library/");
 	char *text = arena_alloc(arena, name.len + sizeof ":latest");
 	size_t len = name.len, tag_from = 0;
 
@@ -325,11 +342,11 @@ struct slice model_full_name(struct arena *arena, struct slice name)
 		return (struct slice){ 0 };
 	for (size_t i = 0; i < len; i++)
 		text[i] = name.at[i] >= 'A' && name.at[i] <= 'Z' ? (char)(name.at[i] + 32) : name.at[i];
-	for (size_t d = 0; d < COUNT(defaults); d++)
-		if (len > defaults[d].len && !memcmp(text, defaults[d].at, defaults[d].len)) {
-			len -= defaults[d].len;
-			memmove(text, text + defaults[d].len, len);
-		}
+	/* HOST/SPACE/MODEL: only a name of three parts has a host, so registry.ollama.ai/x is another model than x */
+	if (slashes(text, len) == 2)
+		len = without(text, len, host);
+	if (slashes(text, len) == 1)
+		len = without(text, len, space);
 	for (size_t i = 0; i < len; i++)
 		if (text[i] == '/')
 			tag_from = i;

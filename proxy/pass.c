@@ -9,6 +9,7 @@
 #include "proxy/base/log.h"
 #include "proxy/exchange.h"
 #include "proxy/headers.h"
+#include "proxy/model_change.h"
 #include "proxy/route.h"
 #include "proxy/virtual.h"
 
@@ -20,6 +21,8 @@ struct pass {
 	struct buf up;                   /* from up_at on: read from the client, not yet taken by the upstream */
 	size_t up_at;
 	struct buf list;                 /* a list of models, to which more are added */
+	bool changes;                    /* it may change the upstream's models */
+	struct model_change change;
 	bool up_whole, up_paused, waits;   /* waits: the upstream asked for more than there was */
 };
 
@@ -73,7 +76,7 @@ static void reply_head(struct exchange *x, struct transfer *t, int status, int64
 		r->h[r->n++] = (struct header){ "Cache-Status", x->status_text };
 	}
 	r->n += origin_headers(x->origin, x->request, r->h + r->n);
-	if (status == 204 || known_length == 0) {
+	if (status == 204 || status == 304 || known_length == 0) {
 		request_reply(x->request, status, r->h, r->n, NULL, 0, false);
 	} else {
 		x->head_sent = true;
@@ -89,7 +92,6 @@ static void on_head(struct transfer *t, int status)
 	uint64_t n = 0;
 	bool known = length.at && slice_number(length, INT64_MAX, &n);
 
-	x->host = t->host;
 	if (!keeps_list(x, status))
 		reply_head(x, t, status, known ? (int64_t)n : -1);
 }
@@ -112,6 +114,8 @@ static bool on_bytes(struct transfer *t, struct slice bytes)
 {
 	struct exchange *x = t->owner;
 
+	if (x->pass->changes)
+		model_change_bytes(&x->pass->change, bytes);
 	if (keeps_list(x, t->status)) {
 		if (x->pass->list.limit == 0)
 			buf_init(&x->pass->list, VIRTUAL_LIST_MAX);
@@ -131,15 +135,25 @@ static bool on_bytes(struct transfer *t, struct slice bytes)
 	return x->request && request_queued(x->request) < PASS_WINDOW;
 }
 
+/* The reply is over, or given up. */
+static void tell_change(struct exchange *x, const struct transfer *t)
+{
+	struct pass *p = x->pass;
+
+	if (!p->changes)
+		return;
+	p->changes = false;
+	if (model_change_done(&p->change, t->status) && t->host >= 0)
+		models_want_look(x->worker->shared->models, t->host);
+}
+
 static void on_end(struct transfer *t, enum err e)
 {
 	struct exchange *x = t->owner;
 	struct pass *p = x->pass;
 
 	p->transfer = NULL;
-	x->host = t->host;
-	if (x->request && route_changes_models(x->request))
-		models_doubt(x->worker->shared->models);   /* before the client hears of the end */
+	tell_change(x, t);                       /* before the client hears of the end */
 	if (!x->request)
 		return;
 	if (!e && keeps_list(x, t->status))
@@ -251,6 +265,9 @@ void pass_begin(struct exchange *x)
 	}
 	size_t n = headers_forward(r, false, &x->arena, h, PASS_HEADERS_MAX);
 	x->pass = p;
+	p->changes = route_changes_models(r);
+	if (p->changes)
+		model_change_begin(&p->change);
 	p->up = x->body;                         /* what was read so far goes first */
 	p->up.limit = SIZE_MAX / 4;              /* bounded by PASS_WINDOW, and by server.max_body for what was there */
 	x->body = (struct buf){ .limit = x->body.limit };
@@ -277,11 +294,9 @@ void pass_stop(struct exchange *x)
 	struct pass *p = x->pass;
 
 	if (p->transfer) {
+		tell_change(x, p->transfer);     /* an upstream that goes on with a pull alone changes its models too */
 		upstream_cancel(p->transfer);
 		p->transfer = NULL;
-		/* an upstream that goes on with a pull alone changes its models too */
-		if (x->request && route_changes_models(x->request))
-			models_doubt(x->worker->shared->models);
 	}
 	buf_fini(&p->up);
 	buf_fini(&p->list);

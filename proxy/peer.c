@@ -13,6 +13,7 @@
 
 #include "proxy/base/log.h"
 #include "proxy/curl_loop.h"
+#include "proxy/host_state.h"
 
 enum { TLS_BUFFER = 4096 };              /* curl reads no more at once */
 enum { AGAIN_MS = 1 };                   /* not at once: a fast one would leave no turn to the others */
@@ -30,12 +31,13 @@ struct peer {
 	struct alarm again;              /* TLS may hold bytes back that the socket no longer tells of */
 	int64_t since;                   /* loop_now() when it became unused */
 	struct peer *newer, *older;      /* among the unused ones of its host */
+	char why[CURL_ERROR_SIZE];       /* what curl says of a connection it could not make */
 };
 
 struct peers {
 	struct loop *loop;
 	struct alarms *alarms;
-	const struct hosts *hosts;
+	struct hosts *hosts;
 	struct curl_loop curl;
 	struct {
 		CURLU *url;              /* read once; NULL: it is none, and curl will say so of the text */
@@ -213,6 +215,46 @@ static enum err adopt(struct peer *peer)
 	return ERR_OK;
 }
 
+/* Why there is no connection, and what is to be said beside it. */
+static enum host_cause cause_of(const struct peer *peer, CURLcode code, const char **detail)
+{
+	long os_error = 0;
+	curl_off_t resolved_us = 0;
+
+	*detail = NULL;
+	switch (code) {
+	case CURLE_COULDNT_RESOLVE_HOST:
+		return HOST_NO_NAME;
+	case CURLE_OPERATION_TIMEDOUT:
+		curl_easy_getinfo(peer->easy, CURLINFO_NAMELOOKUP_TIME_T, &resolved_us);
+		return resolved_us ? HOST_SLOW_CONNECT : HOST_NO_NAME;
+	case CURLE_COULDNT_CONNECT:
+		curl_easy_getinfo(peer->easy, CURLINFO_OS_ERRNO, &os_error);
+		if (os_error == ECONNREFUSED)
+			return HOST_REFUSED;
+		*detail = os_error ? strerror((int)os_error) : NULL;
+		return HOST_UNREACHABLE;
+	case CURLE_SSL_CONNECT_ERROR: case CURLE_PEER_FAILED_VERIFICATION: case CURLE_SSL_CERTPROBLEM: case CURLE_SSL_CIPHER:
+	case CURLE_SSL_CACERT_BADFILE: case CURLE_SSL_ISSUER_ERROR: case CURLE_SSL_INVALIDCERTSTATUS:
+		*detail = *peer->why ? peer->why : curl_easy_strerror(code);
+		return HOST_TLS;
+	default:
+		*detail = *peer->why ? peer->why : curl_easy_strerror(code);
+		return HOST_UNREACHABLE;
+	}
+}
+
+static enum err not_made(struct peer *peer, CURLcode code)
+{
+	const char *detail;
+
+	if (code == CURLE_OUT_OF_MEMORY)
+		return ERR_NO_MEMORY;
+	enum host_cause cause = cause_of(peer, code, &detail);
+	host_down(peer->peers->hosts, (size_t)peer->host, cause, detail);
+	return ERR_UPSTREAM_DOWN;
+}
+
 static void on_moved(void *arg)
 {
 	struct peers *peers = arg;
@@ -226,12 +268,7 @@ static void on_moved(void *arg)
 			continue;
 		CURLcode code = m->data.result;          /* only then it is there */
 		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&peer);
-		if (code == CURLE_OK) {
-			e = adopt(peer);
-		} else {
-			log_line(LOG_DEBUG, "upstream", "%s: %s", hosts_url(peers->hosts, (size_t)peer->host), curl_easy_strerror(code));
-			e = code == CURLE_OUT_OF_MEMORY ? ERR_NO_MEMORY : ERR_UPSTREAM_DOWN;
-		}
+		e = code == CURLE_OK ? adopt(peer) : not_made(peer, code);
 		peer->user->on_open(peer->user, e);
 	}
 }
@@ -247,6 +284,7 @@ struct peer *peer_dial(struct peers *peers, int host, int64_t ms, struct peer_us
 	curl_loop_own(&peers->curl, easy);
 	curl_easy_setopt(easy, CURLOPT_SHARE, peers->share);
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, peer);
+	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, peer->why);
 	curl_easy_setopt(easy, CURLOPT_URL, hosts_url(peers->hosts, (size_t)host));
 	curl_easy_setopt(easy, CURLOPT_CURLU, peers->host[host].url);
 	curl_easy_setopt(easy, CURLOPT_CONNECT_ONLY, 1L);
@@ -341,7 +379,7 @@ const char *peers_authority(const struct peers *peers, int host)
 	return peers->host[host].authority ? peers->host[host].authority : "";
 }
 
-struct peers *peers_new(struct loop *loop, struct alarms *alarms, const struct hosts *hosts)
+struct peers *peers_new(struct loop *loop, struct alarms *alarms, struct hosts *hosts)
 {
 	struct peers *peers = calloc(1, sizeof *peers);
 

@@ -26,7 +26,7 @@ struct peer_user {
 };
 
 /* Out of memory, at start, it ends the process. */
-struct peers *peers_new(struct loop *loop, struct alarms *alarms, const struct hosts *hosts);
+struct peers *peers_new(struct loop *loop, struct alarms *alarms, struct hosts *hosts);
 void peers_free(struct peers *peers);            /* none may be lent; what is left to free follows from the loop */
 
 /* The host's name as its requests write it (RFC 9110, 7.2). */

@@ -60,7 +60,6 @@ struct request_private {
 	bool streams;                        /* the body follows by request_write() */
 	bool direct;                         /* MHD has sent the head and sleeps: the socket is ours */
 	bool known;                          /* the length of that body is: MHD counts and writes it */
-	bool bare;                           /* the reply is its head, which says nothing of a body */
 	bool chunked, ended, broken;
 	bool corked;
 	bool in_flush, in_tell, high;        /* high: more than OUT_LOW was queued, the owner waits for writable() */
@@ -158,9 +157,6 @@ void request_park(struct request_private *r);
 void request_unpark(struct request_private *r);
 void request_resume(struct request_private *r);
 void request_queue_later(struct request_private *r);
-bool reply_ends_at_head(const struct request_private *r, int status);
-void reply_fit(const struct request_private *r, struct MHD_Response *response);
-int reply_bare_status(struct request_private *r, int status);
 void request_cork(struct request_private *r, bool on);
 void request_drop_later(struct request_private *r);
 void request_flush_now(struct request_private *r);

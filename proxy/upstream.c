@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "proxy/base/log.h"
+#include "proxy/host_state.h"
 
 struct private {
 	struct transfer pub;                 /* first */
@@ -110,7 +111,7 @@ static bool fail_over(struct private *t, enum err e)
 	left = t->ticket.may & ~t->tried & (hosts_count(u->hosts) >= 32 ? UINT32_MAX : (1u << hosts_count(u->hosts)) - 1);
 	if (!left)
 		return false;
-	log_line(LOG_WARN, "upstream", "%s failed before its first byte (%s); trying another", hosts_url(u->hosts, (size_t)t->pub.host),
+	log_line(LOG_DEBUG, "upstream", "%s failed before its first byte (%s); trying another", hosts_url(u->hosts, (size_t)t->pub.host),
 	         err_info[e].name);
 	count(t, &u->metrics->upstream_errors);
 	hosts_give(u->hosts, &t->ticket, t->rq.max_in_flight);
@@ -124,8 +125,6 @@ static void on_http_end(struct http *h, enum err e)
 {
 	struct private *t = of_http(h);
 
-	if (e == ERR_UPSTREAM_DOWN)
-		hosts_set_up(t->u->hosts, (size_t)t->pub.host, false);
 	if (!fail_over(t, e))
 		end(t, e);
 }
@@ -154,7 +153,7 @@ static void on_http_head(struct http *h, int status)
 	t->pub.status = status;
 	if (status >= 500)
 		count(t, &t->u->metrics->upstream_errors);
-	hosts_set_up(t->u->hosts, (size_t)t->pub.host, true);
+	host_replied(t->u->hosts, (size_t)t->pub.host);
 	alarm_set(t->u->alarms, &t->alarm, t->rq.idle_ms, on_alarm);
 	t->ops->on_head(&t->pub, status);
 }

@@ -87,9 +87,12 @@ json_t *body_json(struct req *r, const char *type, const char **error)
 /* ---- models ---- */
 static void model_name_full(const char *name, char *full, size_t n)
 {
-	if (!strncasecmp(name, "registry.ollama.ai/", 19))
+	const char *slash = strchr(name, '/');
+
+	/* HOST/SPACE/MODEL: a name of two parts has no host, so registry.ollama.ai/x is another model than x */
+	if (!strncasecmp(name, "registry.ollama.ai/", 19) && strchr(slash + 1, '/'))
 		name += 19;
-	if (!strncasecmp(name, "library/", 8))
+	if (!strncasecmp(name, "library/", 8) && !strchr(name + 8, '/'))
 		name += 8;
 	snprintf(full, n, "%s%s", name, strchr(name, ':') ? "" : ":latest");
 	for (char *p = full; *p; p++)

@@ -1,4 +1,4 @@
-/* uses: proxy/base/loop.c proxy/base/buf.c proxy/base/err.c proxy/base/arena.c proxy/base/ask.c proxy/base/scan.c proxy/base/canonical.c proxy/ollama_ask.c proxy/ollama_vary.c proxy/ollama_answer.c */
+/* uses: proxy/host_state.c proxy/base/log.c proxy/base/loop.c proxy/base/buf.c proxy/base/err.c proxy/base/arena.c proxy/base/ask.c proxy/base/scan.c proxy/base/canonical.c proxy/ollama_ask.c proxy/ollama_vary.c proxy/ollama_answer.c */
 /* libs: -luv -licuuc -ljansson -lnettle -lm -lpthread */
 /* test_hosts.c - places at upstreams (the least busy, in order of asking, none lost whoever leaves when) and the budget
  * of bytes (budget.c), both also from several threads. */

@@ -97,6 +97,29 @@ static void equal_questions_have_one_form(void **state)
 	}
 }
 
+/* By Ollama's own reading of names: a host stands only before a namespace. */
+static void names_are_read_as_ollama_does(void **state)
+{
+	static const char *const names[][2] = {
+		{ "m", "m:latest" }, { "M:Q4", "m:q4" }, { "library/m", "m:latest" }, { "registry.ollama.ai/library/m", "m:latest" },
+		{ "registry.ollama.ai/me/m:1b", "me/m:1b" }, { "me/m", "me/m:latest" },
+		{ "registry.ollama.ai/m", "registry.ollama.ai/m:latest" }, { "library/library/m", "library/library/m:latest" },
+		{ "library/me/m", "library/me/m:latest" }, { "other.host/library/m", "other.host/library/m:latest" },
+		{ "registry.ollama.ai/library/library/m", "registry.ollama.ai/library/library/m:latest" },
+		{ "registry.ollama.ai/", "registry.ollama.ai/:latest" }, { "library/", "library/:latest" }, { "host:99/me/m", "host:99/me/m:latest" },
+	};
+	struct arena arena;
+
+	(void)state;
+	arena_init(&arena, 1 << 20);
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		struct slice full = model_full_name(&arena, slice_text(names[i][0]));
+		if (!slice_is(full, slice_text(names[i][1])))
+			fail_msg("%s is read as %.*s", names[i][0], (int)full.len, full.at);
+	}
+	arena_fini(&arena);
+}
+
 static void different_questions_have_different_forms(void **state)
 {
 	static const char *const pairs[][2] = {
@@ -454,7 +477,7 @@ static void an_arena_too_small_is_doubt(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(equal_questions_have_one_form), cmocka_unit_test(different_questions_have_different_forms),
+		cmocka_unit_test(equal_questions_have_one_form), cmocka_unit_test(names_are_read_as_ollama_does), cmocka_unit_test(different_questions_have_different_forms),
 		cmocka_unit_test(doubtful_bodies_are_not_understood), cmocka_unit_test(nesting_too_deep_is_doubt_and_no_crash),
 		cmocka_unit_test(cut_anywhere_it_is_doubt), cmocka_unit_test(says_what_it_is_about),
 		cmocka_unit_test(scope_is_the_form_without_the_question), cmocka_unit_test(forwards_the_clients_own_bytes_but_for_complex),

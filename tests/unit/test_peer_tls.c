@@ -1,4 +1,4 @@
-/* uses: proxy/curl_loop.c proxy/hosts.c proxy/base/loop.c proxy/base/alarm.c proxy/base/log.c proxy/base/buf.c proxy/base/err.c proxy/base/arena.c proxy/base/ask.c proxy/base/scan.c proxy/base/canonical.c proxy/ollama_ask.c proxy/ollama_vary.c proxy/ollama_answer.c */
+/* uses: proxy/curl_loop.c proxy/hosts.c proxy/host_state.c proxy/base/loop.c proxy/base/alarm.c proxy/base/log.c proxy/base/buf.c proxy/base/err.c proxy/base/arena.c proxy/base/ask.c proxy/base/scan.c proxy/base/canonical.c proxy/ollama_ask.c proxy/ollama_vary.c proxy/ollama_answer.c */
 /* libs: -luv -lcurl -lgnutls -licuuc -ljansson -lnettle -lm -lpthread */
 /* test_peer_tls.c - connections to upstreams with TLS, where bytes wait that no socket tells of: made, not made, used, kept,
  * closed at any moment, with every allocation of ours failing once. Plain ones: test_peer.c.

@@ -1,0 +1,246 @@
+#!/usr/bin/env python3
+"""What is known of the upstreams: which is up and why not, which models each has with which digests, and for how long that holds."""
+import os, sys
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
+from e2e import *
+
+OFF = {'semantic.enabled': 'off'}
+HOUR = dict(OFF, **{'upstream.health_interval': '1h'})
+
+
+def kept(p, prompt='q', **more):
+    """An answer that is kept, and asked for again."""
+    first = p.generate(prompt, **more)
+    assert first.cache == 'miss', first
+    again = p.generate(prompt, **more)
+    assert again.cache == 'exact', again
+    return first
+
+
+def looks(f):
+    return f.state()['paths'].get('/api/tags', 0)
+
+
+def until(what, why, late=LATE):
+    end = time.monotonic() + late
+    while not what():
+        assert time.monotonic() < end, why() if callable(why) else why
+        time.sleep(0.02)
+
+
+# ---- the last known digests hold ----
+def failed_management_changes_nothing(s):
+    f = s.fake()
+    p = s.proxy(f, HOUR)
+    kept(p)
+    n = looks(f)
+    f.order('rule?path=/api/tags&ms=300')
+    for path, body, fake, status in (('/api/copy', {}, '', 400), ('/api/copy', {'source': 'never', 'destination': 'x'}, '', 404),
+                                     ('/api/create', {'model': 'x', 'from': 'llama3.2', 'stream': False}, 'status=500', 500)):
+        for _ in range(5):
+            r = p.post(path, body, {'X-Fake': fake} if fake else None)
+            assert r.status == status, r
+            t = time.monotonic()
+            assert p.generate('q').cache == 'exact'
+            assert time.monotonic() - t < 0.25 * max(1, LATE / 10)
+    r = p.ask('DELETE', '/api/delete', {'model': 'never'})
+    assert r.status == 404, r
+    r = p.post('/api/pull', {'model': 'x'}, {'X-Fake': 'fail_after=2'})
+    assert r.status == 200 and b'"error"' in r.body, r
+    time.sleep(0.5)
+    assert looks(f) == n, 'it looked at the models after requests that had failed'
+
+
+def hits_go_on_while_models_are_looked_at(s):
+    f = s.fake()
+    p = s.proxy(f, HOUR)
+    kept(p)
+    n = looks(f)
+    f.order('rule?path=/api/tags&mode=hang')
+    r = p.post('/api/copy', {'source': 'llama3.2', 'destination': 'mine'})
+    assert r.status == 200, r
+    f.wait('path:/api/tags', n + 1)
+    t = time.monotonic()
+    for _ in range(5):
+        assert p.generate('q').cache == 'exact'
+        assert p.generate('new %d' % _).cache == 'miss'
+    assert time.monotonic() - t < LATE / 4, 'requests waited for the look'
+
+
+def looks_are_apart(s):
+    """However fast models are changed, there is one look at a time, and at most one every 250 ms."""
+    f = s.fake()
+    p = s.proxy(f, HOUR)
+    kept(p)
+    n, began = looks(f), time.monotonic()
+    threads = [threading.Thread(target=lambda: [p.post('/api/copy', {'source': 'llama3.2', 'destination': 'mine'}) for _ in range(40)])
+               for _ in range(3)]
+    [t.start() for t in threads]
+    while any(t.is_alive() for t in threads):
+        assert p.generate('q').cache == 'exact'
+        time.sleep(0.01)
+    took = time.monotonic() - began
+    until(lambda: looks(f) > n, 'nobody looked')
+    assert looks(f) - n <= took / 0.25 + 2, '%d looks in %.2f s' % (looks(f) - n, took)
+
+
+def one_hung_upstream_delays_no_other(s):
+    a, b = s.fake(name='a'), s.fake(name='b')
+    b.order('rule?path=/api/tags&mode=hang')
+    p = s.proxy(a.url + ',' + b.url, HOUR)
+    t = time.monotonic()
+    kept(p)
+    assert time.monotonic() - t < 0.9 * max(1, LATE / 10), 'the first look waited for the one that hangs'
+    for i in range(3):
+        a.order('digest?model=llama3.2&digest=d%d' % i)
+        r = p.post('/api/copy', {'source': 'llama3.2', 'destination': 'mine'})
+        assert r.status == 200, r
+    until(lambda: p.generate('q', {'Cache-Control': 'only-if-cached'}).status == 504, 'the new digest was not noticed')
+
+
+def a_dripping_list_freezes_nobody(s):
+    a, drips = s.fake(name='a'), socket.socket()
+    drips.bind(('127.0.0.1', 0))
+    drips.listen(50)
+
+    def drip(c):
+        try:
+            c.recv(65536)
+            c.sendall(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n')
+            while True:
+                c.sendall(b'1\r\n \r\n')
+                time.sleep(0.2)
+        except OSError:
+            pass
+
+    def accept():
+        try:
+            while True:
+                threading.Thread(target=drip, args=(drips.accept()[0],), daemon=True).start()
+        except OSError:
+            pass
+    threading.Thread(target=accept, daemon=True).start()
+    url = 'http://127.0.0.1:%d' % drips.getsockname()[1]
+    p = s.proxy(a.url + ',' + url, dict(OFF, **{'upstream.health_interval': '200ms'}))
+    until(lambda: 'is down: GET /api/tags was not answered in time' in p.said(), p.said, 5 + LATE)
+    kept(p)
+    a.order('down?mode=refuse')
+    until(lambda: p.said().count(' is down: ') == 2, p.said)
+    drips.close()
+
+
+def the_first_looks_of_all_are_waited_for(s):
+    """A model that only the second of two has is known once that one has told."""
+    a, b = s.fake(name='a'), s.fake(name='b')
+    b.order('digest?model=only-b&digest=x')
+    b.order('rule?path=/api/tags&ms=300')
+    p = s.proxy(a.url + ',' + b.url, HOUR)
+    assert p.generate('q', model='only-b').cache == 'miss'
+
+
+def same_bytes_follow_the_digest_that_counts(s):
+    """The first of two upstreams with different digests goes down: what was seen before, byte for byte, is no exception."""
+    a, b = s.fake(name='a'), s.fake(name='b')
+    b.order('digest?model=llama3.2&digest=other')
+    p = s.proxy(a.url + ',' + b.url, dict(OFF, **{'server.workers': 1, 'upstream.health_interval': '200ms'}))
+    until(lambda: p.stats().get('upstream_up{%s}' % b.url, 1) == 1 and p.generate('warm').cache == 'exact', 'never ready')
+    kept(p)
+    a.stop()
+    until(lambda: ' is down: ' in p.said(), p.said)
+    body = {'model': 'llama3.2', 'prompt': 'q'}
+    assert p.post('/api/generate', body).cache == 'miss'
+    assert p.post('/api/generate', body).cache == 'exact'
+    assert p.generate('q').cache == 'exact'
+
+
+# ---- names and digests ----
+def no_digest_no_cache(s):
+    """An empty digest is none, and a stub of a model elsewhere tells nothing of that model's weights."""
+    f = s.fake()
+    for extra in ({'digest': ''}, {'digest': 'a' * 64, 'remote_model': 'm', 'remote_host': 'https://ollama.com:443'}):
+        up = Tags(json.dumps({'models': [dict({'name': 'm:latest', 'model': 'm:latest'}, **extra)]}).encode(), f)
+        p = s.proxy(up.url, HOUR, name='p%d' % len(extra))
+        for _ in range(2):
+            r = p.generate('q', model='m')
+            assert r.cache == 'bypass' and 'detail=digest' in r.get('Cache-Status'), r.headers
+        p.stop()
+        up.close()
+
+
+def names_of_two_parts_have_no_host(s):
+    f = s.fake()
+    p = s.proxy(f, HOUR)
+    kept(p)
+    for name in ('llama3.2:latest', 'LLAMA3.2', 'library/llama3.2', 'registry.ollama.ai/library/llama3.2', 'Registry.Ollama.AI/Library/llama3.2'):
+        assert p.generate('q', model=name).cache == 'exact', name
+    for name in ('registry.ollama.ai/llama3.2', 'library/library/llama3.2', 'llama3.2:other', 'me/llama3.2'):
+        r = p.generate('q', model=name)
+        assert r.status == 404 and r.cache == 'bypass', (name, r)
+
+
+class Tags:
+    """An upstream that answers /api/tags with these bytes, and everything else with one generation."""
+    def __init__(self, tags, fake=None):
+        self.tags = tags
+        self.socket = socket.socket()
+        self.socket.bind(('127.0.0.1', 0))
+        self.socket.listen(50)
+        self.url = 'http://127.0.0.1:%d' % self.socket.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        try:
+            while True:
+                threading.Thread(target=self.serve, args=(self.socket.accept()[0],), daemon=True).start()
+        except OSError:
+            pass
+
+    def serve(self, c):
+        try:
+            got = b''
+            while True:
+                while b'\r\n\r\n' not in got:
+                    more = c.recv(65536)
+                    if not more:
+                        return
+                    got += more
+                head, _, got = got.partition(b'\r\n\r\n')
+                length = int((re.search(rb'content-length: (\d+)', head, re.I) or [0, 0])[1])
+                while len(got) < length:
+                    got += c.recv(65536)
+                got = got[length:]
+                tags = self.tags() if callable(self.tags) else self.tags
+                body = tags if b' /api/tags ' in head else b'{"model":"m","response":"yes","done":true,"done_reason":"stop"}'
+                c.sendall(b'HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: %d\r\n\r\n' % len(body) + body)
+        except OSError:
+            pass
+        finally:
+            c.close()
+
+    def close(self):
+        self.socket.close()
+
+
+# ---- threads ----
+def clients_leave_while_looks_end(s):
+    """Who waits for digests leaves at the moment in which they come: under a sanitizer what is looked at too late shows."""
+    f = s.fake()
+    p = s.proxy(f, dict(HOUR, **{'server.workers': 3}))
+    kept(p)
+    f.order('rule?path=/api/tags&ms=40')
+    for i in range(60):
+        p.post('/api/copy', {'source': 'llama3.2', 'destination': 'mine'})
+        cs = [p.open('POST', '/api/generate', {'model': 'unknown%d' % i, 'prompt': 'x', 'stream': False}) for _ in range(3)]
+        time.sleep(0.02 + i % 10 * 0.005)
+        for c in cs:
+            c.close(reset=True)
+    f.order('rule?path=/api/tags')
+    kept(p, 'then')
+
+
+TESTS = [failed_management_changes_nothing, hits_go_on_while_models_are_looked_at, looks_are_apart, one_hung_upstream_delays_no_other,
+         a_dripping_list_freezes_nobody, the_first_looks_of_all_are_waited_for, same_bytes_follow_the_digest_that_counts,
+         no_digest_no_cache, names_of_two_parts_have_no_host, clients_leave_while_looks_end]
+
+if __name__ == '__main__':
+    sys.exit(main(TESTS))
