@@ -4,6 +4,7 @@
  * drain and end, HUP reads the configuration again, USR1 prints the state to the log. */
 #include <curl/curl.h>
 #include <errno.h>
+#include <microhttpd.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -303,6 +304,13 @@ static int serve(void)
 	return 0;
 }
 
+/* The libraries are told as they were found, not as they were built with: some replies are theirs. */
+static void print_version(void)
+{
+	printf("ollacache %s\nlibmicrohttpd %s\nlibcurl %s\nlibuv %s\n", OLLACACHE_VERSION, MHD_get_version(),
+	       curl_version_info(CURLVERSION_NOW)->version, uv_version_string());
+}
+
 int main(int argc, char **argv)
 {
 	enum config_action action = CONFIG_RUN;
@@ -312,7 +320,7 @@ int main(int argc, char **argv)
 	config = config_load(argc, argv, stderr, &action);
 	switch (action) {
 	case CONFIG_HELP:          config_help(stdout); goto out;
-	case CONFIG_VERSION:       printf("ollacache %s\n", OLLACACHE_VERSION); goto out;
+	case CONFIG_VERSION:       print_version(); goto out;
 	case CONFIG_OPTIONS_TABLE: config_docs(stdout); goto out;
 	case CONFIG_METRICS_TABLE: metrics_docs(stdout); goto out;
 	default:                   break;

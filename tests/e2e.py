@@ -489,6 +489,12 @@ class Stage:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
+def library(name):
+    """The version, as numbers, of a library the program runs with."""
+    said = subprocess.run([OLLACACHE, '--version'], capture_output=True, text=True, check=True).stdout
+    return tuple(int(x) for x in re.search('^' + name + r' ([0-9.]+)', said, re.M).group(1).split('.'))
+
+
 def together(n, run, late=max(600, LATE * 6)):
     """run(i) in n threads at once; their results in order. The first exception is raised; one must be back within late
     seconds after the one before it, None: whenever it likes."""

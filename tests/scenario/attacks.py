@@ -150,7 +150,16 @@ def lies_in_chunks(s):
         assert counted(f, '/api/hidden') == 0, size
     tell(p, h + b'3\r\nabcXX0\r\n\r\n' + HIDDEN)
     assert counted(f, '/api/hidden') == 0
-    for good in (b'3;a=b\r\nabc\r\n0\r\n\r\n', b'003\r\nabc\r\n0\r\nContent-Length: 99\r\nX-Y: z\r\n\r\n'):
+    extended = b'3;a=b\r\nabc\r\n0\r\n\r\n'
+    good = [b'003\r\nabc\r\n0\r\nContent-Length: 99\r\nX-Y: z\r\n\r\n']
+    # libmicrohttpd takes a chunk's extension and drops it in 0.9.75; 1.0.1 refuses it
+    if library('libmicrohttpd') < (1, 0):
+        good.append(extended)
+    else:
+        before = counted(f, '/api/after')
+        r = tell(p, h + extended + HIDDEN)
+        assert len(r) == 1 and r[0].status == 400 and counted(f, '/api/hidden') == 0 and counted(f, '/api/after') == before, r
+    for good in good:
         before = counted(f, '/api/after')
         r = tell(p, h + good + AFTER)
         assert len(r) == 2 and counted(f, '/api/after') == before + 1, (good, r)
