@@ -87,6 +87,11 @@ run: deps  ## install what is missing, build, and start with proxy.conf
 	@$(MAKE) --no-print-directory all
 	@./ollacache -c proxy.conf
 
+demo:  ## see all of it work without an Ollama: a stand-in answers, and every command is shown
+	@./deps.sh deps.txt tests/demo/deps.txt
+	@$(MAKE) --no-print-directory program
+	@tests/demo/run.sh
+
 test:  ## install what is missing, build, run all tests; the last line is the count
 	@tests/run.sh deps lint unit scenario transparency clients browser packaging
 
@@ -118,10 +123,10 @@ lint:  ## cppcheck, include layers, banned functions, generated files up to date
 bench: $(PROGRAM) $(if $(FAKE_SOURCES),$(FAKE))  ## measure against nginx and others in one run
 	@OLLACACHE=$(CURDIR)/$(PROGRAM) FAKE_OLLAMA=$(CURDIR)/$(FAKE) tests/bench/run.sh
 
-docs: $(PROGRAM)  ## write proxy.conf, the man page and the tables in README.md again
+docs: $(PROGRAM)  ## write proxy.conf, the man page and the tables in docs/reference.md again
 	@./$(PROGRAM) --print-config >$(B)/proxy.conf
 	@cmp -s $(B)/proxy.conf proxy.conf || cp $(B)/proxy.conf proxy.conf
-	@for file in README.md packaging/ollacache.1; do \
+	@for file in docs/reference.md packaging/ollacache.1; do \
 		tests/docs.sh ./$(PROGRAM) $$file >$(B)/docs || exit 1; \
 		cmp -s $(B)/docs $$file || cp $(B)/docs $$file; \
 	done
@@ -162,11 +167,11 @@ help:  ## this list
 # ---- flags: a change of them builds everything again ----
 
 FLAGS = $(subst ','\'',$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(LIBS))
-ifneq ($(filter-out clean help deps,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out clean help deps demo,$(or $(MAKECMDGOALS),all)),)
 $(shell mkdir -p $(B); echo '$(FLAGS)' | cmp -s - $(B)/flags || echo '$(FLAGS)' >$(B)/flags)
 endif
 
-.PHONY: all deps run test unit scenario clients browser transparency quality chaos asan tsan fuzz lint bench docs install \
+.PHONY: all deps run demo test unit scenario clients browser transparency quality chaos asan tsan fuzz lint bench docs install \
 	uninstall image verify-docker packaging clean help unit-programs program
 .DELETE_ON_ERROR:
 .SECONDARY:

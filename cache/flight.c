@@ -384,14 +384,12 @@ struct answer *flight_open(struct flight *f)
 	return &f->answer;
 }
 
-size_t flight_shut(struct flight *f)
+/* How far the readers are behind for whom the leader may have to wait; it is to hear of every change if it does. With the
+ * flight's lock held. */
+static size_t measure(struct flight *f)
 {
-	/* one that is whole by now is read as it is: its last line is bounded, and cutting would leave some without it */
-	bool passed = !f->over && !f->answer.whole && f->answer.pieces.len > f->limit;
 	size_t behind;
 
-	if (passed)
-		f->over = true;
 	if (f->over) {
 		trim(f);
 		trim_inside(f);              /* after it: what it looks into must be the first piece */
@@ -400,6 +398,25 @@ size_t flight_shut(struct flight *f)
 		behind = f->answer.whole ? 0 : nearest(f);
 	}
 	f->held = behind > FLIGHT_WINDOW;
+	return behind;
+}
+
+size_t flight_behind(struct flight *f)
+{
+	pthread_mutex_lock(&f->lock);
+	size_t behind = f->state == FLYING ? measure(f) : 0;
+	pthread_mutex_unlock(&f->lock);
+	return behind;
+}
+
+size_t flight_shut(struct flight *f)
+{
+	/* one that is whole by now is read as it is: its last line is bounded, and cutting would leave some without it */
+	bool passed = !f->over && !f->answer.whole && f->answer.pieces.len > f->limit;
+
+	if (passed)
+		f->over = true;
+	size_t behind = measure(f);
 	wake_all(f);
 	pthread_mutex_unlock(&f->lock);
 	if (passed)
@@ -407,21 +424,25 @@ size_t flight_shut(struct flight *f)
 	return behind;
 }
 
-void flight_finish(struct flight *f, enum err e)
+bool flight_finish(struct flight *f, enum err e)
 {
 	pthread_mutex_lock(&f->table->lock);
 	pthread_mutex_lock(&f->lock);
-	assert(f->magic == FLIGHT_MAGIC && f->state == FLYING);
-	f->state = e ? FAILED : LANDED;
-	f->why = e;
-	if (e || f->over)
-		unlist(f);
-	else if (f->listed)
-		set_landing(f, true);
-	f->leader = (struct flight_leader){ 0 };
-	wake_all(f);
+	assert(f->magic == FLIGHT_MAGIC);
+	bool first = f->state == FLYING;
+	if (first) {
+		f->state = e ? FAILED : LANDED;
+		f->why = e;
+		if (e || f->over)
+			unlist(f);
+		else if (f->listed)
+			set_landing(f, true);
+		f->leader = (struct flight_leader){ 0 };
+		wake_all(f);
+	}
 	pthread_mutex_unlock(&f->lock);
 	pthread_mutex_unlock(&f->table->lock);
+	return first;
 }
 
 bool flight_landed(struct flight *f)

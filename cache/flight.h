@@ -11,7 +11,8 @@
  * Callbacks  wake() comes from any thread, under the flight's lock, after a flight_read() that said WAIT, and may
  *            only post to the reader's loop; never after flight_drop() has returned. alone() likewise, to the leader,
  *            when the last reader has dropped; room() when flight_shut() has said more than FLIGHT_WINDOW and readers
- *            have read since, or are others.
+ *            have read since, or are others. What they post may arrive when the flight is over: flight_finish(),
+ *            flight_behind() and flight_read() then find that, and change nothing.
  * Limits     `limit` bytes of pieces are kept whole. A flight past it is unlisted and never stored; it keeps only
  *            what its slowest reader has not read. The leader is to wait while that is more than FLIGHT_WINDOW; while
  *            all is kept, only if even the fastest reader is that far behind. */
@@ -80,14 +81,18 @@ void flight_lead(struct flight *f, const struct flight_leader *leader);
 void flight_set_head(struct flight *f, const struct flight_head *head);
 struct flight_head flight_get_head(struct flight *f);
 
-/* Between open and shut the leader may add to the answer; shut wakes the readers. */
+/* Between open and shut the leader may add to the answer, until it has finished it; shut wakes the readers. */
 struct answer *flight_open(struct flight *f);
 /* Bytes the reader is behind for whom the leader may have to wait: the slowest in a flight past its limit, the fastest in
  * any other (0 if somebody wants it whole). */
 size_t flight_shut(struct flight *f);
 
-/* Nothing more will come. e is ERR_OK only for a whole answer. Later joins of a failed flight start a new one. */
-void flight_finish(struct flight *f, enum err e);
+/* What flight_shut() says, without adding anything; 0: it is over. */
+size_t flight_behind(struct flight *f);
+
+/* Nothing more will come. e is ERR_OK only for a whole answer. Later joins of a failed flight start a new one. False: it was
+ * over before, and stays as it was. */
+bool flight_finish(struct flight *f, enum err e);
 /* A landed flight is about to be stored under key: if nobody could find it so far, it is listed in the place of another. */
 void flight_relist(struct flight *f, const uint8_t key[KEY_BYTES]);
 /* The answer is stored, or never will be: joins from here on start anew. */

@@ -177,8 +177,6 @@ enum err admin_may(const struct exchange *x)
 
 size_t admin_body(struct exchange *x, struct slice bytes)
 {
-	struct budget *b = &x->worker->shared->buffered;
-
 	if (!x->own || !x->own->body_max || request_replied(x->request))
 		return bytes.len;
 	if (x->body.len + bytes.len > x->own->body_max) {
@@ -186,7 +184,7 @@ size_t admin_body(struct exchange *x, struct slice bytes)
 		return bytes.len;
 	}
 	while (x->body.len + bytes.len > x->share.bytes)
-		if (!budget_take(b, &x->share, BODY_STEP, false)) {
+		if (!exchange_share_take(x, BODY_STEP, false)) {
 			admin_error(x, ERR_NO_MEMORY, NULL);
 			return bytes.len;
 		}

@@ -10,6 +10,7 @@
  *   admin_entry.c      one entry
  *   admin_requests.c   what runs now, gathered from all workers
  *   admin_explain.c    what would be done with a request, and why
+ *   admin_recent.c     the history, the last requests and semantic hits, sums by model and upstream
  *   admin_page.c       the dashboard
  *
  * Ownership  what an endpoint needs longer than one call begins with a struct own and hangs off its exchange, which frees

@@ -2,6 +2,7 @@
  *
  * Both walk the store in its own order. A page looks at LOOKS_A_PAGE entries at most, so that a search for what is rare
  * among a million never keeps anybody waiting long: it may come back short, or empty, with a cursor to go on from.
+ * A sorted page has to look at all of them; it does so for SORT_US and then shows what it has, with "complete" false.
  * A purge goes on to its end in bounded walks, also when the client has left meanwhile.
  *
  * Threads  wants() is called on whatever thread the store walks in; until done() it is the only one to look at the job. */
@@ -12,14 +13,19 @@
 
 #include "proxy/admin.h"
 #include "proxy/base/log.h"
+#include "proxy/top_rows.h"
 
 enum {
 	PAGE_DEFAULT = 50, PAGE_MAX = 500,
 	LOOKS_A_PAGE = 20000,
+	SORT_US = 2000000, SORT_LOOKS_A_CLOCK = 256,     /* between two looks at the clock */
 	PAGE_BYTES_MAX = 8 << 20,
 	FOLDED_MAX = 3 * ENTRY_QUESTION_MAX + 8,         /* folding makes text at most three times as long */
 };
 static_assert((int)QUERY_VALUE_MAX <= (int)ENTRY_QUESTION_MAX, "q has the same room");
+
+enum sort { SORT_NONE, SORT_CREATED, SORT_EXPIRES, SORT_HITS, SORT_BYTES };
+static const char *const sort_name[] = { "", "created", "expires", "hits", "bytes" };
 
 struct job {
 	struct own own;                      /* first */
@@ -30,6 +36,10 @@ struct job {
 	char folded[FOLDED_MAX];             /* q */
 	int32_t folded_len;
 	unsigned looked;
+	enum sort sort;
+	bool descending, out_of_time;
+	int64_t until_us;
+	struct top_rows top;
 	struct buf out;
 	enum err e;
 	bool any;
@@ -43,6 +53,7 @@ static void job_free(struct own *own)
 
 	if (j->fold)
 		ucasemap_close(j->fold);
+	top_rows_fini(&j->top);
 	buf_fini(&j->out);
 	free(j);
 }
@@ -84,6 +95,12 @@ static bool question_taken(const struct job *j, struct slice question)
 	return U_SUCCESS(code) && memmem(folded, (size_t)len, j->folded, (size_t)j->folded_len);
 }
 
+static bool taken(const struct job *j, const struct entry_meta *m)
+{
+	return (!*j->model || model_taken(j->model, m->model)) && (!*j->space || query_glob(j->space, m->space)) &&
+	       (!*j->q || question_taken(j, m->question));
+}
+
 static bool wants(struct store_walk *w, const struct store_row *row)
 {
 	struct job *j = (struct job *)((char *)w - offsetof(struct job, walk));
@@ -91,8 +108,25 @@ static bool wants(struct store_walk *w, const struct store_row *row)
 
 	if (!w->remove && ++j->looked >= LOOKS_A_PAGE)
 		w->limit = 0;                /* ends the walk with this entry */
-	return !entry_peek(row->entry_head, &m) && (!*j->model || model_taken(j->model, m.model)) &&
-	       (!*j->space || query_glob(j->space, m.space)) && (!*j->q || question_taken(j, m.question));
+	return !entry_peek(row->entry_head, &m) && taken(j, &m);
+}
+
+/* Takes nothing from the walk: what comes first is kept here until all have been seen. */
+static bool ranks(struct store_walk *w, const struct store_row *row)
+{
+	struct job *j = (struct job *)((char *)w - offsetof(struct job, walk));
+	struct entry_meta m;
+
+	if (++j->looked % SORT_LOOKS_A_CLOCK == 0 && clock_us() > j->until_us) {
+		j->out_of_time = true;
+		w->limit = 0;
+	}
+	if (j->e || entry_peek(row->entry_head, &m) || !taken(j, &m))
+		return false;
+	uint64_t rank = j->sort == SORT_CREATED ? (uint64_t)m.created_ms : j->sort == SORT_EXPIRES ? (uint64_t)m.expires_ms
+	              : j->sort == SORT_HITS ? row->hits : row->bytes;
+	j->e = top_rows_offer(&j->top, j->descending ? UINT64_MAX - rank : rank, row);
+	return false;
 }
 
 static bool fold_q(struct job *j)
@@ -139,6 +173,35 @@ static void on_row(struct store_walk *w, const struct store_row *row)
 		j->e = put_row(j, row);
 }
 
+static void on_sorted(struct store_walk *w, enum store_news news, uint64_t removed)
+{
+	struct job *j = (struct job *)((char *)w - offsetof(struct job, walk));
+	struct exchange *x = j->x;
+	char cursor[TOP_CURSOR_MAX + 1];
+
+	(void)removed;
+	if (news != STORE_FAILED && *w->after && !j->out_of_time && x->request) {
+		w->limit = 0;                /* the store gives so many at once; on to the rest */
+		x->worker->shared->store->ops->walk(x->worker->link, w);
+		return;
+	}
+	if (x->request && news == STORE_FAILED) {
+		admin_error(x, ERR_STORE_DOWN, NULL);
+	} else if (x->request) {
+		enum err e = j->e;
+		top_rows_sort(&j->top);
+		for (size_t i = 0; i < j->top.n && !e; i++)
+			e = put_row(j, &j->top.at[i].row);
+		top_rows_cursor(&j->top, cursor);
+		e = e ? e : buf_addf(&j->out, "],\"matched\":%llu,\"complete\":%s,\"after\":", (unsigned long long)j->top.seen,
+		                     j->out_of_time ? "false" : "true");
+		e = e ? e : *cursor ? admin_put_text(&j->out, slice_text(cursor), 0) : buf_addf(&j->out, "null");
+		e = e ? e : buf_addf(&j->out, "}");
+		admin_reply_json(x, &j->out, e);
+	}
+	exchange_drop(x);
+}
+
 static void on_page(struct store_walk *w, enum store_news news, uint64_t removed)
 {
 	struct job *j = (struct job *)((char *)w - offsetof(struct job, walk));
@@ -156,7 +219,9 @@ static void on_page(struct store_walk *w, enum store_news news, uint64_t removed
 	exchange_drop(x);
 }
 
-/* A cursor is the store's own, of these characters only; as a + may have been read as a space, a space is one. */
+static const char bad_cursor[] = "query: after takes what an earlier page gave as \"after\", in the same order";
+
+/* A cursor is the store's own, or that of an order, of these characters only; as a + may have been read as a space, a space is one. */
 static bool read_cursor(char *after, struct store_walk *w)
 {
 	size_t len = strlen(after);
@@ -169,16 +234,46 @@ static bool read_cursor(char *after, struct store_walk *w)
 	return true;
 }
 
+/* created, expires, hits or bytes, with a minus in front: the largest first. */
+static bool read_sort(const char *sort, struct job *j)
+{
+	j->descending = *sort == '-';
+	for (size_t i = SORT_CREATED; i < sizeof sort_name / sizeof *sort_name; i++)
+		if (!strcmp(sort + j->descending, sort_name[i]))
+			j->sort = (enum sort)i;
+	return j->sort || !*sort;
+}
+
+static void list_sorted(struct job *j, size_t most, const char *after)
+{
+	struct exchange *x = j->x;
+
+	if (top_rows_init(&j->top, most)) {
+		admin_error(x, ERR_NO_MEMORY, NULL);
+		return;
+	}
+	if (*after && !top_rows_go_on(&j->top, after)) {
+		admin_error(x, ERR_BAD_QUERY, bad_cursor);
+		return;
+	}
+	j->until_us = clock_us() + SORT_US;
+	j->walk.wants = ranks;
+	j->walk.row = on_row;                        /* none comes */
+	j->walk.done = on_sorted;
+	exchange_hold(x);
+	x->worker->shared->store->ops->walk(x->worker->link, &j->walk);
+}
+
 void admin_cache_list(struct exchange *x)
 {
 	struct job *j = job_new(x);
-	char limit[QUERY_VALUE_MAX + 1], after[QUERY_VALUE_MAX + 1], why[ADMIN_WHY_MAX];
+	char limit[QUERY_VALUE_MAX + 1], after[QUERY_VALUE_MAX + 1], sort[QUERY_VALUE_MAX + 1], why[ADMIN_WHY_MAX];
 	uint64_t n = PAGE_DEFAULT;
 
 	if (!j)
 		return;
 	const struct query_value wanted[] = { { "q", j->q }, { "limit", limit }, { "after", after }, { "model", j->model },
-	                                      { "namespace", j->space } };
+	                                      { "namespace", j->space }, { "sort", sort } };
 	if (!query_read(x->request->query, wanted, sizeof wanted / sizeof *wanted, why)) {
 		admin_error(x, ERR_BAD_QUERY, why);
 		return;
@@ -187,19 +282,28 @@ void admin_cache_list(struct exchange *x)
 		admin_error(x, ERR_BAD_QUERY, "query: limit takes a number from 1 to 500");
 		return;
 	}
+	if (!read_sort(sort, j)) {
+		admin_error(x, ERR_BAD_QUERY, "query: sort takes created, expires, hits or bytes, with a minus in front for the largest first");
+		return;
+	}
 	if (!read_cursor(after, &j->walk)) {
-		admin_error(x, ERR_BAD_QUERY, "query: after takes what an earlier page gave as \"after\"");
+		admin_error(x, ERR_BAD_QUERY, bad_cursor);
 		return;
 	}
 	if (*j->q && !fold_q(j)) {
 		admin_error(x, ERR_BAD_QUERY, "query: q cannot be compared");
 		return;
 	}
+	j->e = buf_addf(&j->out, "{\"entries\":[");
+	if (j->sort) {
+		j->walk.after[0] = '\0';
+		list_sorted(j, (size_t)n, after);
+		return;
+	}
 	j->walk.limit = n;
 	j->walk.wants = wants;
 	j->walk.row = on_row;
 	j->walk.done = on_page;
-	j->e = buf_addf(&j->out, "{\"entries\":[");
 	exchange_hold(x);
 	x->worker->shared->store->ops->walk(x->worker->link, &j->walk);
 }

@@ -1,4 +1,4 @@
-/* admin_page.c - the dashboard, and the two lists only it needs: history and recent semantic hits.
+/* admin_page.c - the dashboard.
  *
  * The page may run nothing but its own script and style: the policy it is sent with names both by their SHA-256 (CSP
  * level 3, 2.3.1), worked out from the embedded file once. */
@@ -9,12 +9,10 @@
 #include <stdlib.h>
 
 #include "proxy/admin.h"
-#include "proxy/history.h"
-#include "proxy/recent.h"
 
 extern const char _binary_proxy_dashboard_html_start[], _binary_proxy_dashboard_html_end[];
 
-enum { HASH_TEXT = BASE64_ENCODE_RAW_LENGTH(SHA256_DIGEST_SIZE) + 1, RECENT_BYTES_MAX = 1 << 20 };
+enum { HASH_TEXT = BASE64_ENCODE_RAW_LENGTH(SHA256_DIGEST_SIZE) + 1 };
 
 static char policy[512];
 
@@ -81,46 +79,4 @@ void admin_redirect(struct exchange *x)
 
 	x->status = 308;
 	request_reply(x->request, 308, h, sizeof h / sizeof *h, NULL, 0, false);
-}
-
-void admin_history(struct exchange *x)
-{
-	struct buf out;
-
-	buf_init(&out, ADMIN_BODY_MAX);
-	admin_reply_json(x, &out, history_json(x->worker->shared->history, &out));
-}
-
-static enum err put_hit(struct buf *out, const struct recent_hit *h)
-{
-	enum err e = buf_addf(out, "{\"at_ms\":%lld,\"similarity\":%.3f,", (long long)h->at_ms, h->similarity);
-
-	e = e ? e : admin_put_key(out, "id", h->key);
-	e = e ? e : buf_addf(out, ",\"asked\":");
-	e = e ? e : admin_put_text(out, slice_text(h->asked), 0);
-	e = e ? e : buf_addf(out, ",\"stored\":");
-	e = e ? e : admin_put_text(out, slice_text(h->stored), 0);
-	e = e ? e : buf_addf(out, ",\"model\":");
-	e = e ? e : admin_put_text(out, slice_text(h->model), 0);
-	return e ? e : buf_add(out, "}", 1);
-}
-
-void admin_recent(struct exchange *x)
-{
-	struct recent_hit *hits = malloc(RECENT_HITS * sizeof *hits);
-	struct buf out;
-
-	if (!hits) {
-		admin_error(x, ERR_NO_MEMORY, NULL);
-		return;
-	}
-	size_t n = recent_get(x->worker->shared->recent, hits);
-	buf_init(&out, RECENT_BYTES_MAX);
-	enum err e = buf_addf(&out, "{\"semantic_hits\":[");
-	for (size_t i = 0; i < n && !e; i++) {
-		e = i ? buf_add(&out, ",\n", 2) : ERR_OK;
-		e = e ? e : put_hit(&out, &hits[i]);
-	}
-	free(hits);
-	admin_reply_json(x, &out, e ? e : buf_addf(&out, "]}"));
 }

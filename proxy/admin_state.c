@@ -1,5 +1,6 @@
 /* admin_state.c - metrics, stats, health and readiness: numbers and states that anyone may see. */
 #include "proxy/admin.h"
+#include "proxy/base/log_writer.h"
 
 static const char json_type[] = "application/json; charset=utf-8";
 
@@ -9,7 +10,7 @@ void admin_extra(struct shared *s, struct metrics_extra *extra, struct metrics_u
 	size_t n = hosts_count(s->hosts);
 
 	*extra = (struct metrics_extra){ .store_up = state.up, .store_entries = state.entries, .store_bytes = state.bytes,
-	                                 .store_errors = atomic_load(&s->store_errors), .upstreams = upstreams, .n_upstreams = n };
+	                                 .store_errors = atomic_load(&s->store_errors), .log_lines_lost = log_writer_lost(), .upstreams = upstreams, .n_upstreams = n };
 	for (size_t i = 0; i < n; i++)
 		upstreams[i] = (struct metrics_upstream){ hosts_url(s->hosts, i), hosts_up(s->hosts, i) };
 }
@@ -56,14 +57,21 @@ static enum err put_states(struct exchange *x, struct buf *out)
 	return e ? e : buf_add(out, "]", 1);
 }
 
+/* Near questions are found only once the dictionaries are loaded; where that failed, not before a restart. */
+static const char *dictionaries(const struct shared *s)
+{
+	return atomic_load(&s->lexicon) ? "loaded" : atomic_load(&s->dictionaries_settled) ? "failed" : "loading";
+}
+
 static void reply_states(struct exchange *x, int status, const char *word)
 {
 	struct shared *s = x->worker->shared;
 	struct buf out;
 
 	buf_init(&out, ADMIN_BODY_MAX);
-	enum err e = buf_addf(&out, "{\"status\":\"%s\",\"version\":\"%s\",\"uptime_s\":%lld,\"workers\":%zu,", word, OLLACACHE_VERSION,
-	                      (long long)(wall_now() - s->started_ms) / 1000, s->n_workers);
+	enum err e = buf_addf(&out, "{\"status\":\"%s\",\"version\":\"%s\",\"uptime_s\":%lld,\"workers\":%zu,\"draining\":%s,"
+	                      "\"dictionaries\":\"%s\",", word, OLLACACHE_VERSION, (long long)(wall_now() - s->started_ms) / 1000,
+	                      s->n_workers, atomic_load(&s->draining) ? "true" : "false", dictionaries(s));
 	e = e ? e : put_states(x, &out);
 	e = e ? e : buf_add(&out, "}\n", 2);
 	if (e) {

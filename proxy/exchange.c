@@ -13,8 +13,6 @@
 enum {
 	EXCHANGE_MAGIC = 0x45786368,
 	SPARE_EXCHANGES = 256,
-	BODY_FREE = 4 << 10,             /* bodies so small are bounded by server.max_connections: not worth two locks */
-	BODY_STEP = 256 << 10,           /* by which a chunked body's share of the budget grows */
 };
 
 const char *const step_name[STEPS] = {
@@ -94,10 +92,8 @@ void exchange_drop(struct exchange *x)
 	check(x);
 	if (--x->refs)
 		return;
-	if (!x->share_free)
-		budget_leave(&x->worker->shared->buffered, &x->share);
+	exchange_share_back(x);
 	alarm_clear(&x->worker->alarms, &x->wait);
-	alarm_clear(&x->worker->alarms, &x->share_alarm);
 	alarm_clear(&x->worker->alarms, &x->heartbeat);
 	loop_bury(&x->worker->loop, &x->burial);
 }
@@ -180,6 +176,7 @@ static struct exchange *exchange_new(struct request *r, struct worker *w)
 	x->room.run = on_room;
 	x->reader = (struct flight_reader){ .wake = exchange_post_wake, .arg = x };
 	x->result = RESULT_NONE;
+	x->host = -1;
 	x->candidates = 1;
 	x->dialect = &dialect_ollama;
 	x->end = "";
@@ -196,7 +193,10 @@ static void forbid(struct exchange *x)
 	x->status = 403;
 	x->origin = ORIGIN_NONE;
 	x->end = "forbidden";
-	request_reply(x->request, 403, NULL, 0, NULL, 0, false);
+	if (!strcmp(x->request->method, "HEAD"))
+		request_reply_begin(x->request, 403, NULL, 0, -1);      /* Ollama names no length there */
+	else
+		request_reply(x->request, 403, NULL, 0, NULL, 0, false);
 }
 
 static void preflight(struct exchange *x, const struct route *route)
@@ -206,62 +206,6 @@ static void preflight(struct exchange *x, const struct route *route)
 
 	x->status = 204;
 	request_reply(x->request, 204, h, n, NULL, 0, false);
-}
-
-static void on_share(struct mail *m);
-static void on_share_late(struct alarm *a);
-
-/* A body to keep: its share of the budget first. Not to be had at once: reading waits. */
-static void begin_body(struct exchange *x)
-{
-	int64_t length = x->request->content_length;
-	struct budget *b = &x->worker->shared->buffered;
-
-	exchange_step(x, STEP_BODY);
-	x->share.loop = &x->worker->loop;
-	x->share.mail.run = on_share;
-	uint64_t wants = length >= 0 ? (uint64_t)length : BODY_STEP;
-	if (length >= 0 && length <= BODY_FREE) {
-		x->share_free = BODY_FREE;
-		return;
-	}
-	if (length > (int64_t)x->config->server_max_body || wants > x->config->server_max_buffered) {
-		x->bypass = BYPASS_TOO_LARGE;
-		pass_begin(x);
-		return;
-	}
-	if (!budget_take(b, &x->share, wants, true)) {
-		if (!x->share.waits && x->share.bytes < wants) {
-			x->bypass = BYPASS_TOO_LARGE;
-			pass_begin(x);
-			return;
-		}
-		alarm_set(&x->worker->alarms, &x->share_alarm, x->config->server_idle_timeout, on_share_late);
-	} else if (length > 0 && buf_reserve(&x->body, (size_t)length)) {
-		reply_error(x, ERR_NO_MEMORY, NULL);
-	}
-}
-
-static void on_share(struct mail *m)
-{
-	struct exchange *x = EXCHANGE_OF(m, share.mail);
-
-	alarm_clear(&x->worker->alarms, &x->share_alarm);
-	if (x->request && x->step == STEP_BODY && !x->share.waits)
-		request_more(x->request);
-}
-
-/* Nobody gave anything back for that long: it streams through instead, which needs no share. */
-static void on_share_late(struct alarm *a)
-{
-	struct exchange *x = EXCHANGE_OF(a, share_alarm);
-
-	budget_leave(&x->worker->shared->buffered, &x->share);
-	if (!x->request || x->step != STEP_BODY)
-		return;
-	x->bypass = BYPASS_TOO_LARGE;
-	pass_begin(x);
-	request_more(x->request);
 }
 
 static void count_ask(struct exchange *x)
@@ -309,7 +253,7 @@ static void on_begin(struct request *r, void *arg)
 		x->lists = virtual_is_list(x->config, r);
 		x->shows = virtual_is_show(r);
 		if (x->shows)
-			begin_body(x);
+			exchange_body_begin(x);
 		else
 			pass_begin(x);
 		return;
@@ -321,7 +265,7 @@ static void on_begin(struct request *r, void *arg)
 		reply_error(x, ERR_BAD_HEADER, why);
 		return;
 	}
-	begin_body(x);
+	exchange_body_begin(x);
 }
 
 /* ---- body ---- */
@@ -329,7 +273,6 @@ static void on_begin(struct request *r, void *arg)
 static size_t on_body(struct request *r, struct slice bytes)
 {
 	struct exchange *x = r->owner;
-	struct budget *b = &x->worker->shared->buffered;
 
 	x->body_bytes += bytes.len;
 	if (x->pass)
@@ -338,21 +281,7 @@ static size_t on_body(struct request *r, struct slice bytes)
 		return admin_body(x, bytes);
 	if (x->step != STEP_BODY)
 		return bytes.len;
-	if (x->share.waits) {
-		x->body_bytes -= bytes.len;
-		return 0;
-	}
-	while (x->body.len + bytes.len > x->share.bytes + x->share_free) {
-		/* a chunked body that grew past its share: waiting for more while holding some could end in everybody waiting */
-		if (x->body.len + bytes.len > x->config->server_max_body || !budget_take(b, &x->share, BODY_STEP, false)) {
-			x->bypass = BYPASS_TOO_LARGE;
-			pass_begin(x);
-			return pass_body(x, bytes);
-		}
-	}
-	if (buf_put(&x->body, bytes))
-		reply_error(x, ERR_NO_MEMORY, NULL);
-	return bytes.len;
+	return exchange_body(x, bytes);
 }
 
 /* /api/show of NAME@complex is asked as NAME. */
@@ -411,10 +340,8 @@ static void stop_waiting(struct exchange *x)
 	if (x->digest_wait.loop)
 		models_unwait(w->shared->models, &x->digest_wait);
 	alarm_clear(&w->alarms, &x->wait);
-	alarm_clear(&w->alarms, &x->share_alarm);
 	alarm_clear(&w->alarms, &x->heartbeat);
-	if (!x->share_free)
-		budget_leave(&w->shared->buffered, &x->share);
+	exchange_share_back(x);
 	if (x->getting && !x->lead_flight) {
 		w->shared->store->ops->cancel(w->link, &x->get);
 		x->getting = false;

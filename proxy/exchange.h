@@ -52,6 +52,7 @@ struct fetch {
 	bool streams;                /* the upstream sends lines; else one object */
 	bool blind;                  /* what comes is not understood or too large: passed on, never stored, not shared */
 	bool ended, started;
+	struct alarm last_chunk;     /* the answer has landed: the upstream is to end its reply */
 	enum err last_error;         /* of a line that was not understood */
 	struct buf whole;            /* a reply that is not a stream */
 	struct candidates *candidates;
@@ -85,8 +86,9 @@ struct exchange {
 	int64_t upload_length;               /* of a body that passes; -1: chunked */
 	size_t body_bytes;                   /* read so far, also of bodies that are not kept */
 	struct budget_share share;
-	size_t share_free;                   /* bytes that need no share */
-	struct alarm share_alarm;
+	bool shares;                         /* it has asked for a share */
+	size_t progress_from;                /* body_bytes when somebody last looked whether the body comes on */
+	struct alarm share_alarm;            /* for the next look, or the end of waiting for more of the budget */
 	struct ask ask;
 	const char *doubt;                   /* why the body was not understood; NULL: it was */
 	struct wishes wishes;
@@ -125,6 +127,8 @@ struct exchange {
 	int status;
 	int64_t stored_ms, expires_ms;       /* of the answer served; 0: it is new */
 	double similarity;
+	int host;                            /* the upstream that answered, or failed; -1: none was asked */
+	uint64_t saved_tokens, saved_ns;     /* what did not have to be generated again */
 	struct buf explained;                /* X-Complex-Explain, NUL-ended */
 	bool streamed;                       /* the answer went out as a stream, though all at once */
 	struct buf lines_out;                /* scratch for lines, given back after each use */
@@ -154,6 +158,13 @@ void exchange_step(struct exchange *x, enum step step);      /* enters a step; o
 void exchange_post_wake(void *arg);
 void exchange_post_alone(void *arg);
 void exchange_post_room(void *arg);
+
+/* exchange_body.c: a body to keep. Returns how many bytes were taken, as request_ops.body. */
+void exchange_body_begin(struct exchange *x);
+size_t exchange_body(struct exchange *x, struct slice bytes);
+/* More of server.max_buffered. False: who is patient gets it by mail, or x->share_alarm rings; x->step says who is meant. */
+bool exchange_share_take(struct exchange *x, uint64_t bytes, bool patient);
+void exchange_share_back(struct exchange *x);
 
 /* A body is whole: the short way, if just these bytes were asked before (false: not), else the long one. */
 bool exchange_short_way(struct exchange *x);

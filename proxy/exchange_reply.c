@@ -4,6 +4,7 @@
 
 #include "proxy/base/log.h"
 #include "proxy/exchange.h"
+#include "proxy/journal.h"
 
 const char *const result_name[] = {
 	[RESULT_EXACT] = "exact", [RESULT_SEMANTIC] = "semantic", [RESULT_JOINED] = "joined", [RESULT_MISS] = "miss",
@@ -192,9 +193,24 @@ void reply_saved(struct exchange *x, uint64_t tokens, uint64_t ns)
 {
 	metric_add(&x->worker->metrics, tokens_saved, tokens);
 	metric_add(&x->worker->metrics, gpu_seconds_saved, ns);
+	x->saved_tokens += tokens;
+	x->saved_ns += ns;
 }
 
 /* ---- at the end ---- */
+
+/* The label under which a request is timed: its result if it was served, else that it was not. Whoever asks for a model
+ * that is not there, or while the upstream is down, is answered fast: such replies would make misses look quick. */
+static int timed_as(const struct exchange *x)
+{
+	bool ended = *x->end && x->end != err_info[ERR_CLIENT_GONE].name && x->end != err_info[ERR_CLIENT_SLOW].name;
+
+	if ((x->status >= 400 && x->status < 500) || x->end == err_info[ERR_NOT_CACHED].name)
+		return RESULT_REFUSED;
+	if (x->status >= 500 || ended)
+		return RESULT_FAILED;
+	return x->result != RESULT_NONE ? x->result : x->counted ? RESULT_BYPASS : RESULT_PASS;
+}
 
 static void count(struct exchange *x)
 {
@@ -212,6 +228,10 @@ static void count(struct exchange *x)
 	}
 	if (x->status == 200 && (x->streamed || (x->head_sent && x->ask.stream)))
 		metric_add(m, streaming_requests, 1);
+	if (timed_as(x) == RESULT_FAILED)
+		metric_add(m, failed_requests, 1);
+	else if (timed_as(x) == RESULT_REFUSED)
+		metric_add(m, refused_requests, 1);
 }
 
 /* What became of candidates, as X-Candidates tells it, as fields of their own. */
@@ -227,14 +247,10 @@ static void log_winner(struct log_entry *e, const char *note)
 	log_real(e, "score", score);
 }
 
-static void log_times(struct log_entry *e, const struct exchange *x, int64_t total_us)
+static void log_steps(struct log_entry *e, const struct exchange *x)
 {
-	const struct request *r = x->request;
 	char key[32];
 
-	log_ms(e, "total_ms", total_us);
-	if (r->first_byte_us)
-		log_ms(e, "first_byte_ms", r->first_byte_us - r->begun_us);
 	for (int i = 0; i < STEPS; i++) {
 		if (x->step_us[i] <= 0)
 			continue;
@@ -243,15 +259,20 @@ static void log_times(struct log_entry *e, const struct exchange *x, int64_t tot
 	}
 }
 
-/* Somebody who only looks (a dashboard, a scraper, a health check) does so every few seconds: that is told at debug. */
+/* What went wrong on our side or the upstream's is a warning. Somebody who only looks (a dashboard, a scraper, a health
+ * check) does so every few seconds: that is told at debug. */
 static enum log_level request_level(const struct exchange *x)
 {
 	const struct request *r = x->request;
 	bool looks = !strcmp(r->method, "GET") || !strcmp(r->method, "HEAD");
 
-	return admin_is_own(r) && looks && x->status < 400 ? LOG_DEBUG : LOG_INFO;
+	if (admin_is_own(r) && looks && x->status < 400)
+		return LOG_DEBUG;
+	return timed_as(x) == RESULT_FAILED ? LOG_WARN : LOG_INFO;
 }
 
+/* One line a request. For people it says what happened, in about a hundred characters; who asked, how much and how long
+ * in which step is for machines, and for whoever asks for debug. */
 static void log_request(struct exchange *x, bool sent, int64_t total_us)
 {
 	struct log_entry e;
@@ -261,9 +282,12 @@ static void log_request(struct exchange *x, bool sent, int64_t total_us)
 	if (!log_on(level))
 		return;
 	log_begin(&e, level, "request");
-	log_int(&e, "n", (int64_t)x->number);
-	log_text(&e, "client", slice_text(r->peer));
-	log_text(&e, "method", slice_text(r->method));
+	bool all = e.json || log_on(LOG_DEBUG);
+	if (all) {
+		log_int(&e, "n", (int64_t)x->number);
+		log_text(&e, "client", slice_text(r->peer));
+		log_text(&e, "method", slice_text(r->method));
+	}
 	log_text(&e, "path", r->path);
 	log_int(&e, "status", x->status);
 	if (x->result != RESULT_NONE)
@@ -278,12 +302,45 @@ static void log_request(struct exchange *x, bool sent, int64_t total_us)
 		log_winner(&e, x->note);
 	if (x->config->log_prompts && x->ask.question.len)
 		log_text(&e, "question", x->ask.question);
-	log_int(&e, "in", (int64_t)x->body_bytes);
-	log_int(&e, "out", (int64_t)r->sent_bytes);
 	if (*x->end || !sent)
 		log_text(&e, "end", slice_text(*x->end ? x->end : "not sent"));
-	log_times(&e, x, total_us);
+	if (all) {
+		log_int(&e, "in", (int64_t)x->body_bytes);
+		log_int(&e, "out", (int64_t)r->sent_bytes);
+	}
+	log_ms(&e, all ? "total_ms" : "ms", total_us);
+	if (all && r->first_byte_us)
+		log_ms(&e, "first_byte_ms", r->first_byte_us - r->begun_us);
+	if (all)
+		log_steps(&e, x);
 	log_end(&e);
+}
+
+/* Why it was not served from the cache, or not at all. */
+static const char *reason(const struct exchange *x)
+{
+	if (*x->end)
+		return x->end;
+	if (x->result != RESULT_BYPASS || x->bypass == BYPASS_NO)
+		return "";
+	return x->doubt ? x->doubt : bypass_name[x->bypass];
+}
+
+/* Our own endpoints are left out: whoever looks at the dashboard would see little else. */
+static void remember(struct exchange *x, int64_t total_us)
+{
+	const struct request *r = x->request;
+	const struct journal_line line = {
+		.at_ms = wall_now(), .total_us = total_us, .first_us = r->first_byte_us ? r->first_byte_us - r->begun_us : -1,
+		.status = x->status, .host = x->host, .result = x->result, .timed = (enum metric_result)timed_as(x), .why = reason(x),
+	};
+	const struct journal_news news = {
+		.method = slice_text(r->method), .path = r->path, .model = x->ask.model.len ? x->ask.model_plain : x->style.model,
+		.tokens_saved = x->saved_tokens, .gpu_ns_saved = x->saved_ns, .counted = x->counted,
+	};
+
+	if (!admin_is_own(r))
+		journal_add(x->worker->journal, &line, &news);
 }
 
 void exchange_account(struct exchange *x, bool sent)
@@ -291,13 +348,13 @@ void exchange_account(struct exchange *x, bool sent)
 	struct metrics *m = &x->worker->metrics;
 	const struct request *r = x->request;
 	int64_t total = x->entered_us - r->begun_us;     /* its last step was entered just now */
-	int result = x->result != RESULT_NONE ? x->result : x->counted ? RESULT_BYPASS : RESULT_PASS;
 
 	count(x);
 	if (x->counted || x->result != RESULT_NONE) {
 		if (r->first_byte_us)
-			metric_observe_us(m, first_byte_seconds, result, r->first_byte_us - r->begun_us);
-		metric_observe_us(m, request_seconds, result, total);
+			metric_observe_us(m, first_byte_seconds, timed_as(x), r->first_byte_us - r->begun_us);
+		metric_observe_us(m, request_seconds, timed_as(x), total);
 	}
+	remember(x, total);
 	log_request(x, sent, total);
 }

@@ -34,8 +34,7 @@ void exchange_lighten(struct exchange *x)
 	buf_fini(&x->body);
 	x->body = b;
 	x->light = true;
-	if (!x->share_free)
-		budget_leave(&x->worker->shared->buffered, &x->share);
+	exchange_share_back(x);
 }
 
 /* ---- stream: a reader and its flight ---- */

@@ -17,7 +17,7 @@
 #include "proxy/headers.h"
 #include "proxy/semantic.h"
 
-enum { LINE_SLACK = 64 << 10, HEADERS_MOST = 100 };
+enum { LINE_SLACK = 64 << 10, HEADERS_MOST = 100, LAST_CHUNK_MS = 1000 };
 
 /* ---- the end of leading ---- */
 
@@ -36,6 +36,7 @@ void fetch_done(struct exchange *x)
 		x->fetch.started = false;
 	}
 	candidates_stop(x);
+	alarm_clear(&x->worker->alarms, &x->fetch.last_chunk);
 	alarm_clear(&x->worker->alarms, &x->heartbeat);
 	flight_drop(f, NULL);
 	exchange_drop(x);
@@ -47,9 +48,11 @@ void fetch_fail(struct exchange *x, enum err e)
 	fetch_done(x);
 }
 
+/* The last reader may have left in the turn in which the answer landed: then only the end of the upstream's reply is waited for. */
 void fetch_stop(struct exchange *x)
 {
-	fetch_fail(x, ERR_CLIENT_GONE);
+	if (flight_finish(x->lead_flight, ERR_CLIENT_GONE))
+		fetch_done(x);
 }
 
 /* ---- storing ---- */
@@ -193,6 +196,15 @@ static bool make_reader(struct exchange *x)
 
 /* ---- a stream ---- */
 
+/* The upstream has sent the whole answer and does not end its reply. */
+static void on_no_last_chunk(struct alarm *a)
+{
+	struct exchange *x = EXCHANGE_OF(a, fetch.last_chunk);
+
+	end_raw(x, true);
+	fetch_done(x);
+}
+
 static bool on_line(void *arg, struct slice line)
 {
 	struct exchange *x = arg;
@@ -211,6 +223,7 @@ static bool on_line(void *arg, struct slice line)
 		} else if (whole) {
 			f->ended = true;
 			fetch_land(x, f->transfer->status);  /* stored, or on its way there, before the client has the last line */
+			alarm_set(&x->worker->alarms, &f->last_chunk, LAST_CHUNK_MS, on_no_last_chunk);
 		}
 	}
 	send_raw(x, line, true);
@@ -226,8 +239,7 @@ static bool must_wait(struct exchange *x)
 		return true;
 	if (x->fetch.ended || x->fetch.blind)
 		return false;
-	flight_open(x->lead_flight);
-	return flight_shut(x->lead_flight) > FLIGHT_WINDOW;
+	return flight_behind(x->lead_flight) > FLIGHT_WINDOW;
 }
 
 static void stream_bytes(struct exchange *x, struct slice bytes)
@@ -280,9 +292,10 @@ static void stream_end(struct exchange *x, enum err e)
 	bool said = a->error.len > 0;
 	enum err why = said ? ERR_PASSED : e ? e : f->last_error ? f->last_error : ERR_UPSTREAM_BROKE;
 	count_unstored(x, said ? HAD_ERROR : f->last_error == ERR_TOO_LARGE ? TOO_LARGE : NOT_WHOLE);
+	if (raw_client(x) && (e || why != ERR_TOO_LARGE))
+		x->end = err_info[why].name;
 	if (raw_client(x) && e && !said) {
 		struct buf line;
-		x->end = err_info[e].name;
 		buf_init(&line, LINE_SLACK);
 		/* a line that the upstream broke off is not begun; what passes without being cut into lines may be inside one */
 		if (f->blind && f->last_error == ERR_TOO_LARGE)
@@ -350,6 +363,8 @@ static void whole_end(struct exchange *x, enum err e)
 
 	if (f->blind || e) {
 		count_unstored(x, f->blind ? TOO_LARGE : NOT_WHOLE);
+		if (raw_client(x) && e)
+			x->end = err_info[e].name;
 		if (raw_client(x))
 			request_end(x->request, !e);
 		fetch_fail(x, e ? e : ERR_TOO_LARGE);
@@ -371,6 +386,8 @@ static void whole_end(struct exchange *x, enum err e)
 		return;
 	}
 	count_unstored(x, status == 200 ? NOT_WHOLE : BAD_STATUS);
+	if (status == 200 && x->request && !request_replied(x->request))
+		x->end = err_info[ERR_UPSTREAM_BABBLE].name;
 	reply_as_it_came(x, &head);
 	fetch_fail(x, read ? read : ERR_PASSED);
 }
@@ -384,6 +401,7 @@ static void on_head(struct transfer *t, int status)
 	struct flight_head head = { .origin = FLIGHT_UPSTREAM, .status = status };
 	struct slice type = transfer_header(t, "Content-Type");
 
+	x->host = t->host;
 	snprintf(head.content_type, sizeof head.content_type, "%.*s", (int)type.len, type.at ? type.at : "");
 	static const struct slice ndjson = { "application/x-ndjson", 20 };
 	f->streams = status == 200 && type.len >= ndjson.len && slice_is_nocase(slice_of(type.at, ndjson.len), ndjson) &&
@@ -418,6 +436,7 @@ static void on_end(struct transfer *t, enum err e)
 	struct exchange *x = t->owner;
 
 	exchange_hold(x);
+	x->host = t->host;
 	if (t->status == 0) {
 		if (e == ERR_OK)
 			e = ERR_UPSTREAM_BABBLE;

@@ -4,6 +4,7 @@
  * drain and end, HUP reads the configuration again, USR1 prints the state to the log. */
 #include <curl/curl.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <microhttpd.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 
 #include "proxy/admin.h"
 #include "proxy/base/log.h"
+#include "proxy/base/log_writer.h"
 #include "proxy/base/words.h"
 #include "proxy/health.h"
 #include "proxy/history.h"
@@ -31,6 +33,15 @@ static int fail(const char *why)
 {
 	fprintf(stderr, "ollacache: %s\n", why);
 	return EXIT_CANNOT_START;
+}
+
+/* Descriptors 0 to 2 that are closed would be given to the store's files or to a socket, and log lines would be written
+ * into them. Before anything else is opened. */
+static void occupy_standard_descriptors(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0)
+			_exit(EXIT_CANNOT_START);
 }
 
 static void apply_log(const struct config *c)
@@ -220,6 +231,7 @@ static void watch_signals(const sigset_t *set)
 			drain();
 		} else if ((s == SIGTERM || s == SIGINT) && clock_us() - told_us > TOLD_TWICE_US) {
 			log_line(LOG_WARN, "main", "told twice to stop: ending at once");
+			log_writer_stop();
 			_exit(0);
 		}
 	}
@@ -279,6 +291,8 @@ static int serve(void)
 	}
 	if (pthread_create(&dictionaries, NULL, load_dictionaries, (void *)(uintptr_t)config_hold(config)))
 		return fail("no thread for the dictionaries");
+	if (!log_writer_start(STDERR_FILENO))
+		return fail("no thread for the log");
 	start_workers(&listening, n);
 	for (size_t i = 0; i < listening.n; i++)
 		log_line(LOG_INFO, "main", "ollacache %s listens on %s%s, %d worker%s", OLLACACHE_VERSION, listening.text[i],
@@ -301,6 +315,7 @@ static int serve(void)
 	budget_fini(&shared.buffered);
 	listen_forget(&listening);
 	log_line(LOG_INFO, "main", "stopped");
+	log_writer_stop();
 	return 0;
 }
 
@@ -316,6 +331,7 @@ int main(int argc, char **argv)
 	enum config_action action = CONFIG_RUN;
 	int code = 0;
 
+	occupy_standard_descriptors();
 	curl_global_init(CURL_GLOBAL_DEFAULT);
 	config = config_load(argc, argv, stderr, &action);
 	switch (action) {

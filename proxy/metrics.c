@@ -143,6 +143,8 @@ static void put_value(struct print *p, const struct metric *m, size_t i)
 
 	if (m->offset == offsetof(struct metrics, store_errors) && m->kind == KIND_COUNTER)
 		v += p->extra->store_errors;
+	if (m->offset == offsetof(struct metrics, log_lines_lost) && m->kind == KIND_COUNTER)
+		v += p->extra->log_lines_lost;
 	if (m->kind == KIND_SECONDS)
 		put_seconds(p, v / 1000);
 	else if (m->kind == KIND_GAUGE)

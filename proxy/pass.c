@@ -76,7 +76,7 @@ static void reply_head(struct exchange *x, struct transfer *t, int status, int64
 		r->h[r->n++] = (struct header){ "Cache-Status", x->status_text };
 	}
 	r->n += origin_headers(x->origin, x->request, r->h + r->n);
-	if (status == 204 || status == 304 || known_length == 0) {
+	if (status == 204 || known_length == 0) {
 		request_reply(x->request, status, r->h, r->n, NULL, 0, false);
 	} else {
 		x->head_sent = true;
@@ -92,6 +92,7 @@ static void on_head(struct transfer *t, int status)
 	uint64_t n = 0;
 	bool known = length.at && slice_number(length, INT64_MAX, &n);
 
+	x->host = t->host;
 	if (!keeps_list(x, status))
 		reply_head(x, t, status, known ? (int64_t)n : -1);
 }
@@ -153,6 +154,7 @@ static void on_end(struct transfer *t, enum err e)
 	struct pass *p = x->pass;
 
 	p->transfer = NULL;
+	x->host = t->host;
 	tell_change(x, t);                       /* before the client hears of the end */
 	if (!x->request)
 		return;
@@ -194,6 +196,7 @@ static size_t on_upload(struct transfer *t, char *to, size_t max)
 		p->up_at = p->up.len = 0;
 		if (p->up.room > PASS_WINDOW)
 			buf_fini(&p->up);
+		exchange_share_back(x);          /* of what had been kept before it was known that it passes */
 	}
 	if (p->up_paused && p->up.len - p->up_at < PASS_WINDOW / 2 && x->request) {
 		p->up_paused = false;

@@ -188,6 +188,20 @@ static void peer_text(const struct sockaddr_storage *a, char text[PEER_TEXT_MAX]
 	}
 }
 
+/* Who has one IPv6 address has all of its network's (RFC 4291, 2.5.4): they are one client. */
+static void client_address(const struct sockaddr_storage *a, uint8_t client[CLIENT_BYTES])
+{
+	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+
+	if (a->ss_family == AF_INET) {
+		memcpy(client, mapped, sizeof mapped);
+		memcpy(client + sizeof mapped, &((const struct sockaddr_in *)a)->sin_addr, 4);
+	} else if (a->ss_family == AF_INET6) {
+		const struct in6_addr *in = &((const struct sockaddr_in6 *)a)->sin6_addr;
+		memcpy(client, in, IN6_IS_ADDR_V4MAPPED(in) ? CLIENT_BYTES : CLIENT_BYTES / 2);
+	}
+}
+
 static bool is_loopback(const struct sockaddr_storage *a)
 {
 	if (a->ss_family == AF_INET)
@@ -306,6 +320,7 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
 		c->is_tcp = a->peer->ss_family != AF_UNIX;
 		c->peer_local = a->peer->ss_family == AF_UNIX || is_loopback(a->peer);
 		peer_text(a->peer, c->peer);
+		client_address(a->peer, c->client);
 		s->n_conns++;
 		s->daemon_conns[c->daemon]++;
 		metric_add(s->o.metrics, connections_open, 1);

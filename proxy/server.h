@@ -18,7 +18,7 @@
 #include "proxy/base/loop.h"
 #include "proxy/metrics.h"
 
-enum { SERVER_HEAD_BYTES = 9 << 10, SERVER_DAEMONS = 16, PEER_TEXT_MAX = 64, REPLY_HEADERS_MAX = 64, REPLY_WHOLE_MAX = 64 << 10 };
+enum { SERVER_HEAD_BYTES = 9 << 10, SERVER_DAEMONS = 16, PEER_TEXT_MAX = 64, CLIENT_BYTES = 16, REPLY_HEADERS_MAX = 64, REPLY_WHOLE_MAX = 64 << 10 };
 
 struct server;
 struct request;
@@ -47,6 +47,7 @@ struct request {                     /* read-only for owners, but for `owner` */
 	int64_t content_length;
 	bool has_body;
 	const char *peer;            /* address as text; "unix" */
+	const uint8_t *client;       /* its address without the port, 16 bytes: of IPv6 the network, zeros of a unix socket */
 	bool peer_local;             /* loopback or unix */
 	bool to_loopback;            /* it came to a loopback address */
 	bool is_admin;               /* it came to admin.listen */

@@ -38,6 +38,7 @@ struct conn {
 	struct conn *next, *prev;            /* in the list of its state */
 	struct conn *watch_next, **watch_prev;       /* in the list of those to be watched soon; NULL: not in it */
 	char peer[PEER_TEXT_MAX];
+	uint8_t client[CLIENT_BYTES];
 };
 
 /* A header as MHD holds it: found once, so that a dozen look-ups are a dozen comparisons of lengths. */
@@ -60,6 +61,7 @@ struct request_private {
 	bool streams;                        /* the body follows by request_write() */
 	bool direct;                         /* MHD has sent the head and sleeps: the socket is ours */
 	bool known;                          /* the length of that body is: MHD counts and writes it */
+	bool bare;                           /* the reply is its head, which says nothing of a body */
 	bool chunked, ended, broken;
 	bool corked;
 	bool in_flush, in_tell, high;        /* high: more than OUT_LOW was queued, the owner waits for writable() */
@@ -157,6 +159,9 @@ void request_park(struct request_private *r);
 void request_unpark(struct request_private *r);
 void request_resume(struct request_private *r);
 void request_queue_later(struct request_private *r);
+bool reply_ends_at_head(const struct request_private *r, int status);
+void reply_fit(const struct request_private *r, struct MHD_Response *response);
+int reply_bare_status(struct request_private *r, int status);
 void request_cork(struct request_private *r, bool on);
 void request_drop_later(struct request_private *r);
 void request_flush_now(struct request_private *r);

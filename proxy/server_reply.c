@@ -130,7 +130,9 @@ static void queue(struct request_private *r, int status, struct MHD_Response *re
 	conn_state(r->conn, CONN_SENDING);
 	if (r->chunked || (r->streams && !r->known))
 		request_cork(r, true);
-	if (MHD_queue_response(r->mhd, (unsigned)status, response) != MHD_YES) {
+	if (r->bare)
+		status = reply_bare_status(r, status);
+	if (!status || MHD_queue_response(r->mhd, (unsigned)status, response) != MHD_YES) {
 		r->broken = true;
 		shutdown(r->conn->fd, SHUT_RDWR);
 	}
@@ -207,8 +209,16 @@ static void answer(struct request_private *r, int status, struct MHD_Response *r
 		request_abort(&r->pub);
 		return;
 	}
+	reply_fit(r, response);
 	dress(r->server, response, headers, n);
 	give(r, status, response);
+}
+
+/* Of a reply that ends at its head and whose length, if it had a body, nobody knows. */
+static void answer_bare(struct request_private *r, int status, const struct header *headers, size_t n)
+{
+	r->bare = r->ended = true;
+	answer(r, status, MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT), headers, n);
 }
 
 /* What is below the low mark is told once, when MHD is not on the stack. */
@@ -305,6 +315,10 @@ void request_reply_begin(struct request *pub, int status, const struct header *h
 
 	if (r->gone || r->replied)
 		return;
+	if (length < 0 && reply_ends_at_head(r, status)) {
+		answer_bare(r, status, headers, n);
+		return;
+	}
 	r->streams = true;
 	r->known = length >= 0;
 	r->chunked = !r->known && pub->http11;
@@ -334,7 +348,13 @@ void request_reply(struct request *pub, int status, const struct header *headers
 		free(body);
 		return;
 	}
-	pub->sent_bytes = len;
+	bool bodiless = reply_ends_at_head(r, status);
+	if (bodiless && stream) {
+		free(body);
+		answer_bare(r, status, headers, n);
+		return;
+	}
+	pub->sent_bytes = bodiless ? 0 : len;
 	if (len > REPLY_WHOLE_MAX) {
 		/* in pieces, so that a slow reader's progress is seen */
 		request_reply_begin(pub, status, headers, n, stream ? -1 : (int64_t)len);

@@ -163,6 +163,7 @@ void *request_begun(void *cls, const char *uri, struct MHD_Connection *mhd)
 	r->server = c->server;
 	r->mhd = mhd;
 	r->pub.peer = c->peer;
+	r->pub.client = c->client;
 	r->pub.peer_local = c->peer_local;
 	r->pub.to_loopback = c->to_loopback;
 	r->pub.is_admin = c->is_admin;

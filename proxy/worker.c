@@ -5,9 +5,11 @@
 #include <unistd.h>
 
 #include "proxy/base/log.h"
+#include "proxy/base/log_writer.h"
 #include "proxy/check.h"
 #include "proxy/exchange.h"
 #include "proxy/history.h"
+#include "proxy/journal.h"
 #include "proxy/seen.h"
 #include "scoring/scoring.h"
 
@@ -112,6 +114,7 @@ static void *run(void *arg)
 {
 	struct worker *w = arg;
 
+	log_writer_join();
 	loop_run(&w->loop);
 	wind_up(w);
 	atomic_store(&w->ended, true);
@@ -139,6 +142,7 @@ struct worker *worker_new(struct shared *shared, int n, const struct config *c, 
 	w->n = n;
 	w->config = config_hold(c);
 	w->seen = seen_new();
+	w->journal = journal_new();
 	loop_init(&w->loop);
 	alarms_init(&w->alarms, &w->loop);
 	const struct server_options o = {
@@ -185,5 +189,6 @@ void worker_free(struct worker *w)
 	config_drop(w->scoring_config);
 	config_drop(w->config);
 	seen_free(w->seen);
+	journal_free(w->journal);
 	free(w);
 }

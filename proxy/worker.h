@@ -25,6 +25,7 @@ struct seen;
 struct check;
 struct history;
 struct recent;
+struct journal;
 
 struct shared {
 	struct hosts *hosts;
@@ -57,6 +58,7 @@ struct worker {
 	struct seen *seen;
 	struct scoring *scoring;             /* made when first needed, for scoring_config */
 	const struct config *scoring_config; /* held */
+	struct journal *journal;             /* the requests that have ended */
 	struct check *check;                 /* worker 0: the health checks */
 	struct exchange *exchanges;          /* all that are not finished */
 	size_t n_exchanges;

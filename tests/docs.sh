@@ -1,5 +1,5 @@
 #!/bin/sh
-# docs.sh PROGRAM FILE - prints FILE with its tables written anew by the program. In README.md they stand between
+# docs.sh PROGRAM FILE - prints FILE with its tables written anew by the program. In docs/reference.md they stand between
 # <!-- options --> and <!-- /options -->, and <!-- metrics --> and <!-- /metrics -->; in a man page between .\" options
 # and .\" /options, and .\" metrics and .\" /metrics.
 set -eu

@@ -39,6 +39,7 @@ static const char usage[] =
 	"  --port-file FILE   write the port there once it listens\n"
 	"  --play DIR         answer with the recordings of DIR (NAME.req, NAME.http)\n"
 	"  --record FILE      append every finished request as a line of JSON\n"
+	"  --always WORDS     directives (NAME=value …) that hold for every request, weaker than its own\n"
 	"  --slots N          generations at once; the others queue without a byte (0: no limit)\n"
 	"  --keep BYTES       how much of a body is kept and parsed (4 MiB)\n"
 	"  --log N            how many requests the log keeps (20000)\n"
@@ -82,6 +83,8 @@ int main(int argc, char **argv)
 			ok = play_load(value);
 		else if (!strcmp(name, "--record"))
 			fake.record = value;
+		else if (!strcmp(name, "--always"))
+			fake.always = value;
 		else if (!strcmp(name, "--slots"))
 			fake.slots = atol(value);
 		else if (!strcmp(name, "--keep"))

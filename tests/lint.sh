@@ -53,9 +53,8 @@ proxy_conf() {
 	env -i "$program" --print-config >"$scratch/proxy.conf" && diff -u proxy.conf "$scratch/proxy.conf"
 }
 
-readme_tables() {
-	[ -e README.md ] || return 0
-	tests/docs.sh "$program" README.md >"$scratch/README.md" && diff -u README.md "$scratch/README.md"
+reference_tables() {
+	tests/docs.sh "$program" docs/reference.md >"$scratch/reference.md" && diff -u docs/reference.md "$scratch/reference.md"
 }
 
 man_page() {
@@ -96,7 +95,7 @@ check "who may include whom" tests/lint_layers.sh
 check "functions nobody should call" banned_functions
 check "a comment at the head of every file" file_heads
 check "proxy.conf is what --print-config writes; make docs" proxy_conf
-check "the tables in README.md are what the program writes; make docs" readme_tables
+check "the tables in docs/reference.md are what the program writes; make docs" reference_tables
 check "the tables in the man page are what the program writes; make docs" man_page
 if [ "${1:-all}" = all ]; then
 	check "every header stands by itself" headers_alone

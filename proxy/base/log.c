@@ -1,4 +1,4 @@
-/* log.c - see log.h. A line is put together on the stack and leaves in one write(). */
+/* log.c - see log.h. A line is put together on the stack and leaves whole. */
 #include "proxy/base/log.h"
 
 #include <errno.h>
@@ -17,11 +17,17 @@ static const char *const level_name[] = { "error", "warn", "info", "debug" };
 _Atomic int log_most = LOG_INFO;
 static _Atomic bool log_json = false;
 static int log_fd = STDERR_FILENO;
+static log_sink *_Atomic log_to;
 
 void log_setup(enum log_level most, bool json)
 {
 	atomic_store_explicit(&log_json, json, memory_order_relaxed);
 	atomic_store_explicit(&log_most, (int)most, memory_order_relaxed);
+}
+
+void log_redirect(log_sink *sink)
+{
+	atomic_store(&log_to, sink);
 }
 
 /* A line that cannot be written is lost: there is nowhere left to say so, and serving matters more. */
@@ -78,6 +84,16 @@ static bool steers(uint32_t code)
 	       code == 0x200f || (code >= 0x202a && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069) || code == 0xfeff;
 }
 
+/* How many bytes at the front of s, of `room` at most, stand for themselves in every format. */
+static size_t plain_run(struct slice s, size_t room)
+{
+	size_t n = 0;
+
+	while (n < s.len && n < room && (unsigned char)s.at[n] >= ' ' && (unsigned char)s.at[n] < 0x7f && s.at[n] != '"' && s.at[n] != '\\')
+		n++;
+	return n;
+}
+
 /* Appends at most `most` bytes of s and no more than fit, whole characters, escaped as the format asks. Where no quotes
  * stand around it, one inside means nothing and stays readable. */
 static void put_escaped(struct log_entry *e, struct slice s, size_t most, bool quoted)
@@ -93,6 +109,15 @@ static void put_escaped(struct log_entry *e, struct slice s, size_t most, bool q
 	bool cut = s.len < all;
 	while (s.len) {
 		uint32_t code = 0;
+		size_t room = sizeof e->line - TAIL_BYTES - e->len;
+		size_t plain = plain_run(s, room > CHARACTER_ROOM ? room - CHARACTER_ROOM : 0);
+
+		memcpy(e->line + e->len, s.at, plain);
+		e->len += plain;
+		s.at += plain;
+		s.len -= plain;
+		if (!s.len)
+			break;
 		size_t len = character(s, &code);
 
 		if (sizeof e->line - TAIL_BYTES - e->len < CHARACTER_ROOM) {
@@ -166,11 +191,23 @@ static void put_field(struct log_entry *e, const char *key, const char *plain)
 	close_field(e, before);
 }
 
+/* "2026-01-02T03:04:05", made once a second in each thread: a line costs less than its calendar would. */
+static const char *date_of(time_t second)
+{
+	static _Thread_local char text[32];
+	static _Thread_local time_t of = -1;
+	struct tm utc;
+
+	if (second != of && gmtime_r(&second, &utc)) {
+		strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &utc);
+		of = second;
+	}
+	return text;
+}
+
 void log_begin(struct log_entry *e, enum log_level level, const char *component)
 {
 	struct timespec now;
-	struct tm utc;
-	char head[160], day[32];
 
 	e->on = log_on(level);
 	e->cut = false;
@@ -178,13 +215,23 @@ void log_begin(struct log_entry *e, enum log_level level, const char *component)
 	if (!e->on)
 		return;
 	e->json = atomic_load_explicit(&log_json, memory_order_relaxed);
+	e->level = level;
 	clock_gettime(CLOCK_REALTIME, &now);
-	gmtime_r(&now.tv_sec, &utc);
-	strftime(day, sizeof day, "%Y-%m-%dT%H:%M:%S", &utc);
-	snprintf(head, sizeof head,
-		 e->json ? "{\"time\":\"%s.%03dZ\",\"level\":\"%s\",\"component\":\"%.60s\"" : "%s.%03dZ %-5s %.60s:",
-		 day, (int)(now.tv_nsec / 1000000), level_name[level], component);
-	put_text(e, head);
+	e->us = (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+	int ms = (int)(now.tv_nsec / 1000000);
+	const char fraction[] = { '.', (char)('0' + ms / 100), (char)('0' + ms / 10 % 10), (char)('0' + ms % 10), 'Z', 0 };
+	if (e->json)
+		put_text(e, "{\"time\":\"");
+	put_text(e, date_of(now.tv_sec));
+	put_text(e, fraction);
+	put_text(e, e->json ? "\",\"level\":\"" : " ");
+	put_text(e, level_name[level]);
+	if (e->json)
+		put_text(e, "\",\"component\":\"");
+	else
+		put_text(e, strlen(level_name[level]) == 4 ? "  " : " ");    /* the components stand below each other */
+	put_text(e, component);
+	put_text(e, e->json ? "\"" : ":");
 }
 
 void log_text(struct log_entry *e, const char *key, struct slice value)
@@ -201,12 +248,27 @@ void log_text(struct log_entry *e, const char *key, struct slice value)
 	close_field(e, before);
 }
 
+enum { DIGITS = 24 };                   /* of any int64_t, a sign and an end */
+
+/* The digits of value, written from the end of the room they have towards its front. */
+static char *decimal(char *end, int64_t value)
+{
+	uint64_t left = value < 0 ? -(uint64_t)value : (uint64_t)value;
+
+	*--end = 0;
+	do
+		*--end = (char)('0' + left % 10);
+	while (left /= 10);
+	if (value < 0)
+		*--end = '-';
+	return end;
+}
+
 void log_int(struct log_entry *e, const char *key, int64_t value)
 {
-	char number[32];
+	char number[DIGITS];
 
-	snprintf(number, sizeof number, "%lld", (long long)value);
-	put_field(e, key, number);
+	put_field(e, key, decimal(number + sizeof number, value));
 }
 
 void log_real(struct log_entry *e, const char *key, double value)
@@ -229,40 +291,79 @@ void log_flag(struct log_entry *e, const char *key, bool value)
 
 void log_ms(struct log_entry *e, const char *key, int64_t microseconds)
 {
-	log_real(e, key, (double)microseconds / 1000);
+	char number[DIGITS + 4], *digits = decimal(number + DIGITS, microseconds / 1000);
+	int part = (int)(microseconds < 0 ? -(microseconds % 1000) : microseconds % 1000);
+
+	memcpy(number + DIGITS - 1, (char[]){ '.', (char)('0' + part / 100), (char)('0' + part / 10 % 10), (char)('0' + part % 10), 0 }, 5);
+	put_field(e, key, digits);
+}
+
+/* Ends the line. put() has kept TAIL_BYTES back. */
+static void close_line(struct log_entry *e)
+{
+	const char *tail = e->json ? e->cut ? ",\"cut\":true}\n" : "}\n" : e->cut ? " cut=true\n" : "\n";
+	size_t len = strlen(tail);
+
+	memcpy(e->line + e->len, tail, len);
+	e->len += len;
+}
+
+static void send_line(struct log_entry *e)
+{
+	log_sink *sink = atomic_load_explicit(&log_to, memory_order_acquire);
+
+	if (sink)
+		sink(e->line, e->len, e->us, e->level == LOG_ERROR);
+	else
+		write_line(e->line, e->len);
+	e->on = false;
 }
 
 void log_end(struct log_entry *e)
 {
 	if (!e->on)
 		return;
-	const char *tail = e->json ? e->cut ? ",\"cut\":true}\n" : "}\n" : e->cut ? " cut=true\n" : "\n";
-	size_t len = strlen(tail);
-	memcpy(e->line + e->len, tail, len);           /* put() has kept TAIL_BYTES back */
-	write_line(e->line, e->len + len);
-	e->on = false;
+	close_line(e);
+	send_line(e);
+}
+
+static void compose(struct log_entry *e, enum log_level level, const char *component, const char *format, va_list args)
+{
+	char message[LOG_MESSAGE_MAX];
+	int len = vsnprintf(message, sizeof message, format, args);
+
+	log_begin(e, level, component);
+	if (!e->on || len < 0) {
+		e->on = false;
+		return;
+	}
+	struct slice text = slice_of(message, (size_t)len < sizeof message ? (size_t)len : sizeof message - 1);
+	size_t before = e->json ? open_field(e, "message") : e->len;
+	put_text(e, e->json ? "\"" : " ");
+	put_escaped(e, text, sizeof message, e->json);
+	if (e->json)
+		put_text(e, "\"");
+	close_field(e, before);
+	close_line(e);
+}
+
+void log_compose(struct log_entry *e, enum log_level level, const char *component, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	compose(e, level, component, format, args);
+	va_end(args);
 }
 
 void log_write(enum log_level level, const char *component, const char *format, ...)
 {
 	struct log_entry e;
-	char message[LOG_MESSAGE_MAX];
 	va_list args;
 
 	va_start(args, format);
-	int len = vsnprintf(message, sizeof message, format, args);
+	compose(&e, level, component, format, args);
 	va_end(args);
-	if (len < 0)
-		return;
-	log_begin(&e, level, component);
-	if (!e.on)
-		return;
-	struct slice text = slice_of(message, (size_t)len < sizeof message ? (size_t)len : sizeof message - 1);
-	size_t before = e.json ? open_field(&e, "message") : e.len;
-	put_text(&e, e.json ? "\"" : " ");
-	put_escaped(&e, text, sizeof message, e.json);
-	if (e.json)
-		put_text(&e, "\"");
-	close_field(&e, before);
-	log_end(&e);
+	if (e.on)
+		send_line(&e);
 }

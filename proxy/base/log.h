@@ -7,7 +7,8 @@
  *          UTF-8 and characters that turn the direction of writing come out escaped (CWE-117).
  * Limits   a value is cut after LOG_VALUE_MAX bytes, a message after LOG_MESSAGE_MAX, fields that do not fit into
  *          LOG_LINE_MAX are left out and `cut=true` says so.
- * Threads  all; a line is one write(), so lines of two threads never mix. log_setup() at any time. */
+ * Threads  all; a line is one write(), or goes whole to where log_redirect() says, so lines of two threads never mix.
+ *          log_setup() at any time. */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 
@@ -22,6 +23,11 @@ enum { LOG_LINE_MAX = 4096, LOG_MESSAGE_MAX = 2048, LOG_VALUE_MAX = 256 };
 
 /* Which lines are written from now on, and how. Before the first call: LOG_INFO, text. */
 void log_setup(enum log_level most, bool json);
+
+/* Where whole lines go, each with its newline and its time in microseconds since 1970, in place of standard error; NULL:
+ * back to that. at_once: it should not wait for others. */
+typedef void log_sink(const char *line, size_t len, int64_t us, bool at_once);
+void log_redirect(log_sink *sink);
 
 extern _Atomic int log_most;
 
@@ -38,6 +44,8 @@ void log_write(enum log_level level, const char *component, const char *format, 
 /* A line of fields: log_begin(), any of the others, log_end() writes it. Keys are constants of ours. */
 struct log_entry {
 	bool on, json, cut;
+	enum log_level level;
+	int64_t us;
 	size_t len;
 	char line[LOG_LINE_MAX];
 };
@@ -49,5 +57,9 @@ void log_real(struct log_entry *e, const char *key, double value);      /* three
 void log_flag(struct log_entry *e, const char *key, bool value);
 void log_ms(struct log_entry *e, const char *key, int64_t microseconds); /* in milliseconds, three decimals */
 void log_end(struct log_entry *e);
+
+/* Only makes the line that log_write() would write: e->line, e->len. */
+void log_compose(struct log_entry *e, enum log_level level, const char *component, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
 
 #endif

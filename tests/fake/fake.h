@@ -124,6 +124,7 @@ struct fake {
 	const char *down;                      /* NULL up; "refuse", "reset", "hang", "503" */
 	const char *version;
 	bool check_origin;
+	const char *always;                    /* directives of every request, weaker than its own; or NULL */
 	const char *record;
 };
 extern struct fake fake;

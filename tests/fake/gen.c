@@ -91,6 +91,8 @@ json_t *directives_of(const struct req *r, const json_t *body, const char *promp
 	const char *key;
 	char *head = req_header(r, "X-Fake");
 
+	if (fake.always)
+		directive_words(d, fake.always, strlen(fake.always));
 	json_object_foreach(get_field(body, "options"), key, v)
 		if (!strncmp(key, "fake_", 5))
 			json_object_set(d, key + 5, v);

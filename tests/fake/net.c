@@ -486,8 +486,10 @@ void reply(struct req *r, int status, const struct reply_opts *o, const char *bo
 	bool chunked, head = !strcmp(r->method, "HEAD");
 
 	o = o ? o : &none;
-	chunked = (o->chunked || n > 2048) && !head;      /* Go's server buffers 2,048 bytes */
-	reply_head(r, &s, status, o, status == 204 || (head && !o->type) ? -2 : chunked ? -1 : (long long)n);
+	/* Go's server buffers 2,048 bytes: of what does not fit, or is not there, it tells HEAD neither length nor coding */
+	chunked = o->chunked || n > 2048;
+	reply_head(r, &s, status, o, status == 204 || (head && (chunked || n == 0)) ? -2 : chunked ? -1 : (long long)n);
+	chunked &= !head;
 	if (chunked && r->minor == 1)
 		str_fmt(&s, "%zx\r\n", n);
 	if (!head)
@@ -667,6 +669,7 @@ static void body_take(struct req *r, const char *p, size_t n)
 	sha256_add(&r->sha, p, n);
 	r->body_bytes += n;
 	fake.body_bytes += r->counted ? (int64_t)n : 0;
+	fake.dirty = true;                       /* somebody may wait for them */
 	str_add(&r->body, p, n < keep ? n : keep);
 }
 

@@ -334,9 +334,19 @@ def a_reply_given_again_is_the_one_that_would_be_made(s):
 def a_look_up_in_redis_waits_for_nobody(s):
     """Clients with many requests in their sockets keep the worker busy; one that asks Redis meanwhile is answered among them."""
     f, r = s.fake(), s.redis()
-    p = s.proxy(f, {'semantic.enabled': 'off', 'cache.store': 'redis', 'redis.url': r.url, 'server.workers': 1, 'redis.timeout': '10s'})
+    p = s.proxy(f, {'semantic.enabled': 'off', 'cache.store': 'redis', 'redis.url': r.url, 'server.workers': 1, 'redis.timeout': '10s', 'log.format': 'json'})
     p.wait_stat('store_up', 1)
     p.generate('busy', stream=False)
+
+    def hits(n):
+        """The lines of all hits, once there are n: lines are written a moment after their requests."""
+        end = time.monotonic() + LATE
+        while True:
+            lines = [x for x in p.said().split('\n') if '"result":"exact"' in x]
+            if len(lines) >= n:
+                return lines
+            assert time.monotonic() < end, (len(lines), n)
+            time.sleep(0.01)
     ask = lambda prompt: build('POST', '/api/generate', None, {'model': 'llama3.2', 'prompt': prompt, 'stream': False})
     behind = []
     for turn in range(21):
@@ -347,7 +357,7 @@ def a_look_up_in_redis_waits_for_nobody(s):
         for c in busy:                               # known by now: given again without asking Redis
             c.send(ask('busy'))
             assert c.reply().cache == 'exact'
-        before = p.said().count('result=exact')
+        before = len(hits(turn * 2425 + 24))
         for c in busy:
             c.send(ask('busy') * 100)
         busy[0].more()
@@ -358,12 +368,8 @@ def a_look_up_in_redis_waits_for_nobody(s):
             assert all(c.reply().cache == 'exact' for _ in range(100))
             c.close()
         calm.close()
-        end = time.monotonic() + LATE
-        while p.said().count('result=exact') < before + 2401:
-            assert time.monotonic() < end
-            time.sleep(0.01)
-        lines = [x for x in p.said().split('\n') if 'result=exact' in x][before:]
-        at = next(i for i, x in enumerate(lines) if 'in=%d ' % len(json.dumps({'model': 'llama3.2', 'prompt': one, 'stream': False})) in x)
+        lines = hits(before + 2401)[before:]
+        at = next(i for i, x in enumerate(lines) if '"in":%d,' % len(json.dumps({'model': 'llama3.2', 'prompt': one, 'stream': False})) in x)
         behind.append(len(lines) - 1 - at)
     assert behind.count(0) <= 3, behind              # the last of all: seven in twenty-one, when it had to wait; or we asked too late
 

@@ -1,5 +1,5 @@
 /* test_admin.c - queries and patterns of the proxy's own endpoints, the ring of recent hits, medians of the history. */
-/* uses: proxy/admin_query.c proxy/recent.c proxy/base/buf.c proxy/base/err.c proxy/base/loop.c */
+/* uses: proxy/admin_query.c proxy/recent.c proxy/metrics.c proxy/base/buf.c proxy/base/err.c proxy/base/loop.c */
 /* libs: -licuuc -luv -lm */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,9 +10,8 @@
 #include "proxy/admin.h"
 #include "proxy/recent.h"
 
-/* history.c is taken in whole for its median; what else it calls is never called here */
+/* history.c is taken in whole for its figures; what else it calls is never called here */
 #include "proxy/history.c"
-const uint64_t *const metric_scale_us[1];
 void alarm_set(struct alarms *as, struct alarm *a, int64_t ms, void (*ring)(struct alarm *)) { (void)as, (void)a, (void)ms, (void)ring; }
 void alarm_clear(struct alarms *as, struct alarm *a) { (void)as, (void)a; }
 
@@ -162,18 +161,46 @@ static void history_keeps_what_its_room_is_for(void **state)
 {
 	struct slot room[4];
 	struct series s = { .step = room, .room = 4, .every_ms = 10000 };
+	struct steps steps = { .of = &s };
 	struct buf out;
 
 	(void)state;
 	buf_init(&out, 4096);
-	assert_int_equal(put_series(&out, "hour", &s), ERR_OK);
-	assert_non_null(memmem(out.at, out.len, "\"exact\":[]", 10));
+	assert_int_equal(put_series(&out, "hour", &steps), ERR_OK);
+	assert_non_null(memmem(out.at, out.len, "\"exact\":[0]", 11));    /* the step under way */
 	for (uint32_t i = 1; i <= 6; i++)
-		s.step[s.added++ % s.room] = (struct slot){ .kind[RESULT_EXACT] = i, .hit_ms = -1 };
+		s.step[s.added++ % s.room] = (struct slot){ .kind[RESULT_EXACT] = i };
+	steps.now.kind[RESULT_EXACT] = 7;
 	out.len = 0;
-	assert_int_equal(put_series(&out, "hour", &s), ERR_OK);
-	assert_non_null(memmem(out.at, out.len, "\"exact\":[3,4,5,6]", 17));
-	assert_non_null(memmem(out.at, out.len, "\"first_byte_hit_ms\":[null,null,null,null]", 41));
+	assert_int_equal(put_series(&out, "hour", &steps), ERR_OK);
+	assert_non_null(memmem(out.at, out.len, "\"exact\":[3,4,5,6,7]", 19));
+	assert_non_null(memmem(out.at, out.len, "\"first_byte_hit_ms\":[null,null,null,null,null]", 46));
+	buf_fini(&out);
+}
+
+/* The median of a span is that of all its requests: 1 fast miss in each of two steps and 5 slow ones in a third are slow. */
+static void figures_of_a_span(void **state)
+{
+	struct slot room[4];
+	struct series s = { .step = room, .room = 4, .every_ms = 10000 };
+	struct steps steps = { .of = &s };
+	struct buf out;
+
+	(void)state;
+	buf_init(&out, 4096);
+	s.step[s.added++] = (struct slot){ .kind[RESULT_FAILED] = 9, .tokens = 5 };                       /* before the span */
+	s.step[s.added++] = (struct slot){ .kind[RESULT_MISS] = 1, .miss[3] = 1, .tokens = 1, .gpu_s = 0.5f };
+	s.step[s.added++] = (struct slot){ .kind[RESULT_MISS] = 1, .miss[3] = 1, .tokens = 1, .gpu_s = 0.25f };
+	steps.now = (struct slot){ .kind[RESULT_MISS] = 5, .miss[12] = 5, .connections = 3 };
+	assert_int_equal(put_span(&out, "15m", &steps, 2), ERR_OK);
+	assert_int_equal(buf_add(&out, "", 1), ERR_OK);
+	assert_non_null(strstr(out.at, "\"seconds\":20,"));
+	assert_non_null(strstr(out.at, "\"miss\":7,"));
+	assert_non_null(strstr(out.at, "\"failed\":0,"));
+	assert_non_null(strstr(out.at, "\"tokens_saved\":2,"));
+	assert_non_null(strstr(out.at, "\"gpu_seconds_saved\":0.750,"));
+	assert_non_null(strstr(out.at, "\"first_byte_miss_ms\":650.000}"));      /* 500 to 1000 ms, 1.5 of its 5 */
+	assert_null(strstr(out.at, "connections"));
 	buf_fini(&out);
 }
 
@@ -182,7 +209,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(queries_are_decoded), cmocka_unit_test(queries_that_are_none), cmocka_unit_test(patterns),
 		cmocka_unit_test(a_pattern_of_stars_ends_soon), cmocka_unit_test(recent_hits), cmocka_unit_test(medians),
-		cmocka_unit_test(history_keeps_what_its_room_is_for),
+		cmocka_unit_test(history_keeps_what_its_room_is_for), cmocka_unit_test(figures_of_a_span),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

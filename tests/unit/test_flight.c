@@ -358,6 +358,94 @@ static void the_last_to_leave_gives_the_answer_up(void **state)
 	flights_free(fs);
 }
 
+/* What a leader and its readers hear is posted, and arrives later: whatever has happened to the flight by then, the message
+ * finds it and changes nothing. */
+enum message { MESSAGE_ALONE, MESSAGE_ROOM, MESSAGE_WAKE, MESSAGES };
+enum event { EVENT_LANDED, EVENT_LANDED_OVER, EVENT_FAILED, EVENT_GIVEN_UP, EVENTS };
+
+static void happen(struct flight *f, enum event event)
+{
+	if (event == EVENT_LANDED_OVER)
+		add_text(f, SMALL + 1);
+	if (event == EVENT_LANDED || event == EVENT_LANDED_OVER) {
+		flight_open(f)->whole = true;
+		flight_shut(f);
+	}
+	assert_true(flight_finish(f, event == EVENT_FAILED ? ERR_UPSTREAM_BROKE : event == EVENT_GIVEN_UP ? ERR_CLIENT_GONE : ERR_OK));
+}
+
+static void a_message_that_comes_late_changes_nothing(void **state)
+{
+	(void)state;
+	for (enum message message = 0; message < MESSAGES; message++)
+		for (enum event event = 0; event < EVENTS; event++) {
+			struct flights *fs = flights_new();
+			int posted[MESSAGES] = { 0 };
+			struct flight_reader r = { .wake = count_call, .arg = &posted[MESSAGE_WAKE] }, own = { READER };
+			struct flight_leader leader = { .alone = count_call, .room = count_call, .arg = &posted[message] };
+			enum flight_news end = event == EVENT_LANDED || event == EVENT_LANDED_OVER ? FLIGHT_END : FLIGHT_FAILED;
+			struct buf text;
+			enum err why;
+			bool leads;
+
+			buf_init(&text, LARGE);
+			struct flight *f = flight_join(fs, key_a, SMALL, &r, &leads);
+			flight_hold(f);
+			flight_lead(f, &leader);
+			add_text(f, message == MESSAGE_ROOM ? 2 * FLIGHT_WINDOW : 10);
+			flight_join(fs, key_a, SMALL, &own, &leads);
+			drain(f, &own, &text);               /* waits; the leader hears of the room that it has made */
+			drain(f, &r, &text);
+			if (message == MESSAGE_ALONE) {
+				flight_drop(f, &own);
+				flight_drop(f, &r);
+			}
+			happen(f, event);
+			assert_true(posted[message] > 0);
+			posted[MESSAGE_ALONE] = posted[MESSAGE_ROOM] = 0;
+
+			/* it arrives */
+			assert_false(flight_finish(f, ERR_CLIENT_GONE));
+			assert_int_equal(flight_behind(f), 0);
+			assert_int_equal(flight_landed(f), event == EVENT_LANDED);
+			if (message != MESSAGE_ALONE) {
+				assert_int_equal(drain(f, &r, &text), end);
+				assert_int_equal(flight_read(f, &r, &text, &why), end);
+				assert_int_equal(why, event == EVENT_FAILED ? ERR_UPSTREAM_BROKE : event == EVENT_GIVEN_UP ? ERR_CLIENT_GONE : ERR_OK);
+				flight_drop(f, &own);
+				flight_drop(f, &r);
+			}
+			assert_int_equal(posted[MESSAGE_ALONE] + posted[MESSAGE_ROOM], 0);     /* and no other follows it */
+			buf_fini(&text);
+			flight_unlist(f);
+			flight_drop(f, NULL);
+			flights_free(fs);
+		}
+}
+
+/* A leader that waits looks again without adding: what readers have taken since is let go of. */
+static void who_waits_for_room_finds_it(void **state)
+{
+	struct flights *fs = flights_new();
+	struct flight_reader r = { READER };
+	struct buf text;
+	bool leads;
+
+	(void)state;
+	buf_init(&text, LARGE);
+	for (size_t bytes = SMALL / 2; bytes <= 2 * SMALL; bytes *= 4) {         /* within its limit, and past it */
+		struct flight_reader reader = r;
+		struct flight *f = flight_join(fs, key_a, SMALL, &reader, &leads);
+		assert_true(add_text(f, bytes) > FLIGHT_WINDOW);
+		assert_true(flight_behind(f) > FLIGHT_WINDOW);
+		drain(f, &reader, &text);
+		assert_true(flight_behind(f) <= FLIGHT_WINDOW);
+		flight_drop(f, &reader);
+	}
+	buf_fini(&text);
+	flights_free(fs);
+}
+
 static void a_raw_reader_goes_on_from_what_has_come(void **state)
 {
 	struct flights *fs = flights_new();
@@ -889,6 +977,8 @@ int main(void)
 		cmocka_unit_test(what_came_before_a_failure_is_read_first),
 		cmocka_unit_test(a_failed_flight_is_joined_by_nobody_a_landed_one_until_unlisted),
 		cmocka_unit_test(the_last_to_leave_gives_the_answer_up),
+		cmocka_unit_test(a_message_that_comes_late_changes_nothing),
+		cmocka_unit_test(who_waits_for_room_finds_it),
 		cmocka_unit_test(a_raw_reader_goes_on_from_what_has_come),
 		cmocka_unit_test(what_nobody_reads_is_waited_with),
 		cmocka_unit_test(past_its_limit_it_keeps_a_window),

@@ -1,7 +1,6 @@
 /* uses: proxy/host_state.c proxy/base/log.c proxy/base/loop.c proxy/base/buf.c proxy/base/err.c proxy/base/arena.c proxy/base/ask.c proxy/base/scan.c proxy/base/canonical.c proxy/ollama_ask.c proxy/ollama_vary.c proxy/ollama_answer.c */
 /* libs: -luv -licuuc -ljansson -lnettle -lm -lpthread */
-/* test_hosts.c - places at upstreams (the least busy, in order of asking, none lost whoever leaves when) and the budget
- * of bytes (budget.c), both also from several threads. */
+/* test_hosts.c - places at upstreams (the least busy, in order of asking, none lost whoever leaves when), also from several threads. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,7 +11,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "proxy/budget.c"
 #include "proxy/hosts.c"
 #include "proxy/route.c"
 #include "proxy/seen.c"
@@ -242,52 +240,9 @@ static void who_is_far_behind_is_not_looked_at(void **state)
 	hosts_free(h);
 }
 
-/* ---- bytes ---- */
-
-static void shares_are_whole_and_in_order(void **state)
-{
-	struct budget b;
-	struct budget_share s[4];
-
-	(void)state;
-	told = 0;
-	budget_init(&b, 100);
-	for (int i = 0; i < 4; i++)
-		s[i] = (struct budget_share){ .mail.run = tell, .loop = &loop };
-	assert_false(budget_take(&b, &s[0], 101, true));
-	assert_false(s[0].waits);                        /* more than there is: never given, so not waited for */
-	assert_true(budget_take(&b, &s[0], 60, true));
-	assert_false(budget_take(&b, &s[1], 50, false));
-	assert_false(s[1].waits);
-	assert_false(budget_take(&b, &s[1], 50, true));
-	assert_false(budget_take(&b, &s[2], 10, true));  /* there would be room, but it is not its turn */
-	assert_true(s[1].waits && s[2].waits);
-	assert_false(budget_take(&b, &s[0], 10, false));
-	budget_leave(&b, &s[1]);                         /* who stood in the way has gone */
-	assert_int_equal(s[2].bytes, 10);
-	assert_int_equal(b.used, 70);
-	assert_true(budget_take(&b, &s[0], 30, false));
-	assert_false(budget_take(&b, &s[3], 100, true));
-	budget_leave(&b, &s[0]);
-	assert_true(s[3].waits);
-	budget_leave(&b, &s[2]);
-	assert_int_equal(s[3].bytes, 100);
-	budget_limit(&b, 50);                            /* less than is out: what is out stays */
-	assert_false(budget_take(&b, &s[0], 1, true));
-	budget_leave(&b, &s[3]);
-	assert_int_equal(s[0].bytes, 1);
-	budget_leave(&b, &s[0]);
-	budget_leave(&b, &s[0]);
-	assert_int_equal(b.used, 0);
-	assert_null(b.first);
-	turn();
-	assert_int_equal(told, 3);
-	budget_fini(&b);
-}
-
 enum { THREADS = 3, ROUNDS = 4000 };
-struct letters { struct host_ticket ticket; struct budget_share share; };
-struct hand { struct hosts *h; struct budget *b; unsigned seed; pthread_t thread; struct letters *letters; };
+struct letters { struct host_ticket ticket; };
+struct hand { struct hosts *h; unsigned seed; pthread_t thread; struct letters *letters; };
 
 /* Takes and leaves, whether it was its turn or not. Its letters stay until the loop has run the mail that is under way. */
 static void *work(void *arg)
@@ -296,16 +251,12 @@ static void *work(void *arg)
 
 	for (int i = 0; i < ROUNDS; i++) {
 		struct host_ticket *t = &hand->letters[i].ticket;
-		struct budget_share *s = &hand->letters[i].share;
 		hand->seed = hand->seed * 1103515245 + 12345;
 		*t = ticket(hand->seed >> 20 & 3 ? UINT32_MAX : 2);
-		*s = (struct budget_share){ .mail.run = tell, .loop = &loop };
-		budget_take(hand->b, s, hand->seed >> 16 & 127, hand->seed >> 30 & 1);
 		hosts_take(hand->h, t, 1);
 		hosts_leave(hand->h, t);
 		if (t->host >= 0)
 			hosts_give(hand->h, t, 1);
-		budget_leave(hand->b, s);
 	}
 	return NULL;
 }
@@ -422,13 +373,11 @@ static void routes_are_exact(void **state)
 static void threads_take_and_leave(void **state)
 {
 	struct hosts *h = hosts_new(urls, 2);
-	struct budget b;
 	struct hand hand[THREADS];
 
 	(void)state;
-	budget_init(&b, 200);
 	for (int i = 0; i < THREADS; i++) {
-		hand[i] = (struct hand){ .h = h, .b = &b, .seed = (unsigned)i * 99 + 1, .letters = calloc(ROUNDS, sizeof *hand[i].letters) };
+		hand[i] = (struct hand){ .h = h, .seed = (unsigned)i * 99 + 1, .letters = calloc(ROUNDS, sizeof *hand[i].letters) };
 		assert_non_null(hand[i].letters);
 		assert_int_equal(pthread_create(&hand[i].thread, NULL, work, &hand[i]), 0);
 	}
@@ -437,11 +386,8 @@ static void threads_take_and_leave(void **state)
 	turn();
 	assert_int_equal(busy(h), 0);
 	nobody_waits(h);
-	assert_int_equal(b.used, 0);
-	assert_null(b.first);
 	for (int i = 0; i < THREADS; i++)
 		free(hand[i].letters);
-	budget_fini(&b);
 	hosts_free(h);
 }
 
@@ -450,7 +396,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_least_busy_of_those_that_are_up), cmocka_unit_test(places_go_to_who_waits_longest),
 		cmocka_unit_test(lines_of_different_hosts_are_one_line), cmocka_unit_test(who_is_far_behind_is_not_looked_at),
-		cmocka_unit_test(shares_are_whole_and_in_order),
 		cmocka_unit_test(seen_requests_are_known_while_nothing_has_changed), cmocka_unit_test(marks_tell_requests_apart), cmocka_unit_test(kept_replies_are_let_go_once),
 		cmocka_unit_test(routes_are_exact),
 		cmocka_unit_test(threads_take_and_leave),

@@ -17,7 +17,8 @@
 static const struct metrics_upstream upstreams[] = {
 	{ "http://127.0.0.1:11434", true }, { "http://odd\"\\\n/name", false },
 };
-static const struct metrics_extra extra = { true, 12, 3456, 5, upstreams, 2 };
+static const struct metrics_extra extra = { .store_up = true, .store_entries = 12, .store_bytes = 3456, .store_errors = 5,
+	.log_lines_lost = 6, .upstreams = upstreams, .n_upstreams = 2 };
 
 static char *prometheus(struct metrics *const *workers, int n)
 {
@@ -76,6 +77,7 @@ static void numbers_are_summed_over_workers(void **state)
 	assert_true(has_line(text, "# TYPE ollacache_connections_open gauge"));
 	assert_true(has_line(text, "ollacache_connections_open 2"));
 	assert_true(has_line(text, "ollacache_store_errors_total 7"));
+	assert_true(has_line(text, "ollacache_log_lines_lost_total 6"));
 	assert_true(has_line(text, "ollacache_gpu_seconds_saved_total 3.750000"));
 	assert_true(has_line(text, "ollacache_unstored_answers_total{reason=\"too_large\"} 2"));
 	assert_true(has_line(text, "ollacache_unstored_answers_total{reason=\"status\"} 0"));
