@@ -17,6 +17,7 @@ RUN apt-get -q update && \
 	rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/* /var/log/* && \
 	useradd --system --uid 10001 --home-dir /var/lib/ollacache --create-home ollacache
 COPY --from=build /src/ollacache /usr/local/bin/
+COPY packaging/container.sh /usr/local/bin/ollacache-container
 COPY proxy.conf /etc/ollacache/
 COPY LICENSE /usr/share/doc/ollacache/
 ENV OLLACACHE_SERVER_LISTEN=0.0.0.0:11434 \
@@ -28,4 +29,4 @@ EXPOSE 11434
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=6s --start-period=5s --retries=3 \
 	CMD ["ollacache", "-c", "/etc/ollacache/proxy.conf", "--health"]
-ENTRYPOINT ["ollacache", "-c", "/etc/ollacache/proxy.conf"]
+ENTRYPOINT ["ollacache-container"]

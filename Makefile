@@ -155,7 +155,7 @@ image:  ## the container's image
 
 verify-docker:  ## with TOOL=verify-dockerfile.sh: build, run and probe the image and compose.yaml, with and without Redis
 	COMPOSE=1 COMPOSE_FILE=compose.yaml:tests/docker/compose.yaml $(TOOL) . tests/docker/probe.sh
-	COMPOSE=1 COMPOSE_PROFILES=embedded COMPOSE_FILE=compose.yaml:tests/docker/compose.yaml:tests/docker/embedded.yaml \
+	COMPOSE=1 COMPOSE_PROFILES=redis OLLACACHE_STORE=redis COMPOSE_FILE=compose.yaml:tests/docker/compose.yaml \
 		$(TOOL) . tests/docker/probe.sh
 
 clean:  ## remove what was built

@@ -153,11 +153,45 @@ def compose_agrees_with_the_program(s):
     assert grace > int(re.search(r'OLLACACHE_SERVER_DRAIN_TIMEOUT: (\d+)s', compose).group(1))
 
 
+def compose_publishes_each_address_once(s):
+    """Whatever profiles are chosen, no two services want the same port, and every image has a version."""
+    compose = read(ROOT, 'compose.yaml')
+    published = re.findall(r'- "\$\{\w+:-([0-9.]+:\d+)\}:\d+"', compose)
+    assert len(published) >= 2 and len(set(published)) == len(published), published
+    images = [i for i in re.findall(r'(?m)^    image: (.*)$', compose) if i != 'ollacache']
+    assert len(images) == 3 and all(re.search(r':v?\d[\w.]*(-\w+)?\}?"?$', i) for i in images), images
+
+
+def a_container_makes_its_token_once(s):
+    """container.sh: none is given, so one is made, kept from others, and used again; one that is given counts."""
+    data, bin, seen = (os.path.join(s.dir, x) for x in ('data', 'bin', 'seen'))
+    os.mkdir(data), os.mkdir(bin)
+    with open(os.path.join(bin, 'ollacache'), 'w') as f:
+        f.write('#!/bin/sh\nprintf "%%s\\n" "$OLLACACHE_ADMIN_TOKEN" "$@" >%s\n' % seen)
+    os.chmod(os.path.join(bin, 'ollacache'), 0o755)
+    env = {'PATH': bin + ':' + os.environ['PATH'], 'OLLACACHE_CACHE_PATH': data, 'OLLACACHE_ADMIN_TOKEN': ''}
+    token = os.path.join(data, 'admin-token')
+
+    def start(*args, **more):
+        said = ran(os.path.join(PACKAGING, 'container.sh'), *args, env=dict(env, **more))
+        return said, read(seen).splitlines()
+    said, got = start('--log.level=warn')
+    assert re.fullmatch('[0-9a-f]{48}', read(token)) and got == [read(token), '-c', '/etc/ollacache/proxy.conf', '--log.level=warn'], got
+    assert os.stat(token).st_mode & 0o777 == 0o600 and token in said and read(token) not in said, said
+    said, again = start()
+    assert again[0] == got[0] and said == '', (said, again)
+    said, given = start(OLLACACHE_ADMIN_TOKEN='mine')
+    assert given[0] == 'mine' and said == '', (said, given)
+    said, none = start(OLLACACHE_CACHE_PATH=os.path.join(s.dir, 'nowhere'))
+    assert none[0] == '' and 'OLLACACHE_ADMIN_TOKEN' in said, (said, none)
+
+
 needs = {'systemd-analyze': [unit_is_sound], 'man': [man_page_reads_well],
          'promtool': [metrics_are_prometheus, rules_are_sound, dashboard_expressions_parse]}
 missing = {t: tool for tool, ts in needs.items() for t in ts if not shutil.which(tool)}
 for test, tool in missing.items():
     print('not run, for want of %s (make packaging): %s' % (tool, test.__name__))
 main([t for t in (install_and_uninstall, unit_is_sound, man_page_reads_well, metrics_are_prometheus, rules_are_sound,
-                  dashboard_and_rules_name_what_exists, dashboard_expressions_parse, compose_agrees_with_the_program)
+                  dashboard_and_rules_name_what_exists, dashboard_expressions_parse, compose_agrees_with_the_program,
+                  compose_publishes_each_address_once, a_container_makes_its_token_once)
       if t not in missing])
