@@ -1,7 +1,9 @@
 /* admin.c - see admin.h. Which endpoint, who may, how a reply looks. */
 #include "proxy/admin.h"
 
+#include <arpa/inet.h>
 #include <nettle/memops.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -136,28 +138,48 @@ static bool token_is(const char *authorization, const char *token)
 	return a.len == len && memeql_sec(a.at, token, len);
 }
 
+/* A header by which a proxy tells of itself or of whom it speaks for. */
+static void find_proxy(void *arg, struct slice name, struct slice value)
+{
+	static const struct slice begin[] = {
+		SLICE_INIT("Forwarded"), SLICE_INIT("X-Forwarded"), SLICE_INIT("X-Original-"), SLICE_INIT("Via"), SLICE_INIT("CF-"),
+		SLICE_INIT("X-Real-IP"), SLICE_INIT("X-Client-IP"), SLICE_INIT("X-Cluster-Client-IP"), SLICE_INIT("True-Client-IP"),
+	};
+	bool *found = arg;
+
+	(void)value;
+	for (size_t i = 0; i < sizeof begin / sizeof *begin; i++)
+		*found |= name.len >= begin[i].len && slice_is_nocase(slice_of(name.at, begin[i].len), begin[i]);
+}
+
+static bool is_loopback_name(struct slice host)
+{
+	char text[INET6_ADDRSTRLEN];
+	struct in6_addr six;
+	struct in_addr four;
+
+	if (host.len == 0 || slice_is_nocase(host, SLICE("localhost")))
+		return true;
+	if (host.len >= sizeof text)
+		return false;
+	memcpy(text, host.at, host.len);
+	text[host.len] = '\0';
+	if (inet_pton(AF_INET, text, &four) == 1)
+		return ntohl(four.s_addr) >> 24 == IN_LOOPBACKNET;
+	return inet_pton(AF_INET6, text, &six) == 1 && IN6_IS_ADDR_LOOPBACK(&six);
+}
+
 /* No proxy in between, no web page behind it: from this machine, to this machine, and asked by itself or our own page. */
 static bool local_and_alone(const struct exchange *x)
 {
 	const struct request *r = x->request;
 	const char *host = request_header(r, "Host"), *origin = request_header(r, "Origin");
-	static const char *const forwarded[] = { "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP" };
-	struct slice name = slice_text(host);
+	bool proxied = false;
 
 	if (!r->peer_local)
 		return false;
-	for (size_t i = 0; i < sizeof forwarded / sizeof *forwarded; i++)
-		if (request_header(r, forwarded[i]))
-			return false;
-	if (name.len && name.at[0] == '[') {
-		const char *end = memchr(name.at, ']', name.len);
-		name = end ? slice_of(name.at, (size_t)(end - name.at) + 1) : name;
-	} else if (name.len && memchr(name.at, ':', name.len)) {
-		name.len = (size_t)((const char *)memchr(name.at, ':', name.len) - name.at);
-	}
-	bool loopback = name.len == 0 || slice_is_nocase(name, SLICE("localhost")) || slice_is(name, SLICE("[::1]")) ||
-	                (name.len >= 4 && !memcmp(name.at, "127.", 4) && strspn(name.at, "0123456789.") >= name.len);
-	if (!loopback)
+	request_each_header(r, find_proxy, &proxied);
+	if (proxied || !is_loopback_name(origin_host(slice_trim(slice_text(host)))))
 		return false;
 	if (!origin)
 		return true;

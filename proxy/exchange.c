@@ -188,21 +188,26 @@ static struct exchange *exchange_new(struct request *r, struct worker *w)
 	return x;
 }
 
+/* As Ollama's refusal: no body, and Allow where the method would have been the wrong one anyway. */
 static void forbid(struct exchange *x)
 {
+	const char *method = x->request->method, *allow = route_allow(x->request->path);
+	const struct header h = { "Allow", allow };
+	size_t n = allow && !route_lists(allow, method);
+
 	x->status = 403;
 	x->origin = ORIGIN_NONE;
 	x->end = "forbidden";
-	if (!strcmp(x->request->method, "HEAD"))
-		request_reply_begin(x->request, 403, NULL, 0, -1);      /* Ollama names no length there */
+	if (!strcmp(method, "HEAD"))
+		request_reply_begin(x->request, 403, &h, n, -1);         /* no length either */
 	else
-		request_reply(x->request, 403, NULL, 0, NULL, 0, false);
+		request_reply(x->request, 403, &h, n, NULL, 0, false);
 }
 
-static void preflight(struct exchange *x, const struct route *route)
+static void preflight(struct exchange *x)
 {
 	struct header h[CORS_HEADERS_MAX];
-	size_t n = origin_preflight(x->origin, x->request, route ? "POST" : NULL, h);
+	size_t n = origin_preflight(x->origin, x->request, route_allow(x->request->path), h);
 
 	x->status = 204;
 	request_reply(x->request, 204, h, n, NULL, 0, false);
@@ -245,7 +250,7 @@ static void on_begin(struct request *r, void *arg)
 		return;
 	}
 	if (x->origin != ORIGIN_NONE && !strcmp(r->method, "OPTIONS")) {
-		preflight(x, route_of_path(r->path));
+		preflight(x);
 		return;
 	}
 	if (!route) {

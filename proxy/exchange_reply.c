@@ -145,7 +145,13 @@ void reply_error(struct exchange *x, enum err e, const char *text)
 	buf_init(&body, 4096);
 	if (x->dialect->write_error(slice_text(text ? text : err_info[e].text), &body))
 		body.len = 0;
-	n += own_headers(x, h + n, &t);
+	if (e == ERR_NOT_CACHED) {
+		/* it was looked for, and went nowhere else */
+		h[n++] = (struct header){ "X-Cache", "miss" };
+		h[n++] = (struct header){ "Cache-Status", "ollacache; detail=only-if-cached" };
+	} else {
+		n += own_headers(x, h + n, &t);
+	}
 	n += origin_headers(x->origin, x->request, h + n);
 	if (x->status == 503)
 		h[n++] = (struct header){ "Retry-After", "1" };

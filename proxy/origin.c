@@ -34,12 +34,11 @@ static bool matches(struct slice pattern, struct slice s)
 	       slice_is_nocase(back, slice_of(s.at + s.len - back.len, back.len));
 }
 
-/* Without the port; brackets of an IPv6 address off. */
-static struct slice host_of(struct slice host)
+struct slice origin_host(struct slice host)
 {
 	if (host.len && host.at[0] == '[') {
-		const char *end = memchr(host.at, ']', host.len);
-		return end ? slice_of(host.at + 1, (size_t)(end - host.at) - 1) : host;
+		const char *end = memchr(host.at, ']', host.len), *all = host.at + host.len;
+		return end && (end + 1 == all || end[1] == ':') ? slice_of(host.at + 1, (size_t)(end - host.at) - 1) : host;
 	}
 	const char *colon = host.len ? memchr(host.at, ':', host.len) : NULL;
 	if (colon && !memchr(colon + 1, ':', host.len - (size_t)(colon + 1 - host.at)))
@@ -97,7 +96,7 @@ bool host_allowed(const struct config *c, const struct request *r)
 
 	if (!r->to_loopback && !c->server_allowed_hosts_list.n)
 		return true;
-	struct slice host = host_of(slice_trim(slice_text(request_header(r, "Host"))));
+	struct slice host = origin_host(slice_trim(slice_text(request_header(r, "Host"))));
 	if (host.len == 0)
 		return true;
 	if (host.len >= sizeof text)

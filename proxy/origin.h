@@ -12,6 +12,9 @@ enum { CORS_HEADERS_MAX = 8 };
 
 enum origin { ORIGIN_NONE, ORIGIN_ECHOED, ORIGIN_ANY, ORIGIN_FORBIDDEN };
 
+/* A Host header's value without its port; the brackets of an IPv6 address off. What is no host stays as it is. */
+struct slice origin_host(struct slice host);
+
 /* May a request that says it is for this host be answered? */
 bool host_allowed(const struct config *c, const struct request *r);
 

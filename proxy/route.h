@@ -14,6 +14,9 @@ struct route {
  * doubled one is the upstream's to judge. */
 const struct route *route_find(const struct request *r);
 const struct route *route_of_path(struct slice path);
+/* What Ollama says in Allow to other methods on this path; NULL: it does not know the path. */
+const char *route_allow(struct slice path);
+bool route_lists(const char *allow, const char *method);
 
 /* Does a request to this path, whatever came of it, leave models other than they were? */
 bool route_changes_models(const struct request *r);

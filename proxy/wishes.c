@@ -19,10 +19,24 @@ static bool bad(char *text, size_t len, const char *header, const char *value, c
 	return false;
 }
 
+/* Delta-seconds; more than can be counted is as many as can be (RFC 9111, 1.2.2). */
+static bool read_seconds(struct slice s, int64_t *seconds)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < s.len; i++) {
+		if (s.at[i] < '0' || s.at[i] > '9')
+			return false;
+		n = n * 10 + (uint64_t)(s.at[i] - '0');
+		n = n < SECONDS_MOST ? n : SECONDS_MOST;
+	}
+	*seconds = (int64_t)n;
+	return s.len > 0;
+}
+
 static bool read_cache_control(struct wishes *w, struct slice value)
 {
 	struct slice item;
-	uint64_t n;
 
 	while (slice_next(&value, ',', &item)) {
 		const char *equals = item.len ? memchr(item.at, '=', item.len) : NULL;
@@ -39,9 +53,8 @@ static bool read_cache_control(struct wishes *w, struct slice value)
 		} else if (slice_is_nocase(name, SLICE("only-if-cached"))) {
 			w->only_if_cached = true;
 		} else if (slice_is_nocase(name, SLICE("max-age"))) {
-			if (!slice_number(number, SECONDS_MOST, &n))
+			if (!read_seconds(number, &w->max_age_s))
 				return false;
-			w->max_age_s = (int64_t)n;
 		}                            /* what we do not know is ignored: RFC 9111, 5.2.3 */
 	}
 	return true;
@@ -125,7 +138,6 @@ bool wishes_read(struct exchange *x, char *text, size_t len)
 	const struct request *r = x->request;
 	struct control control = { w, true, "" };
 	const char *value;
-	uint64_t n;
 	char *end;
 
 	*w = (struct wishes){ .max_age_s = -1, .ttl_s = -1, .complex = COMPLEX_NONE };
@@ -142,9 +154,8 @@ bool wishes_read(struct exchange *x, char *text, size_t len)
 		}
 	}
 	if ((value = request_header(r, "X-Cache-TTL"))) {
-		if (!slice_number(slice_trim(slice_text(value)), SECONDS_MOST, &n))
+		if (!read_seconds(slice_trim(slice_text(value)), &w->ttl_s))
 			return bad(text, len, "X-Cache-TTL", value, "a number of seconds");
-		w->ttl_s = (int64_t)n;
 	}
 	if ((value = request_header(r, "X-Cache-Namespace"))) {
 		if (strlen(value) > SPACE_MAX)

@@ -63,6 +63,9 @@ def preflights(s):
         assert set('GET POST PUT PATCH DELETE HEAD OPTIONS'.split()) <= {x.strip() for x in r.get('Access-Control-Allow-Methods').split(',')}
         vary = r.get('Vary').lower()
         assert 'origin' in vary and 'access-control-request-method' in vary and 'access-control-request-headers' in vary, vary
+    for path, allow in (('/api/chat', 'POST'), ('/api/tags', 'HEAD, GET'), ('/v1/models', 'GET'), ('/api/delete', 'DELETE'), ('/nope', None)):
+        assert p.ask('OPTIONS', path, None, ask).get('Allow') == allow, path
+        assert p.ask('OPTIONS', path, None, dict(ask, Origin='https://evil.example.com')).get('Allow') == allow, path
     n = f.state()['requests']
     refused(p.ask('OPTIONS', '/api/chat', None, dict(ask, Origin='https://evil.example.com')))
     assert f.state()['paths'].get('/nope') is None and f.state()['requests'] == n

@@ -64,14 +64,19 @@ def without_a_token_only_this_machine(s):
         body = {'model': 'llama3.2', 'prompt': 'q'} if method == 'POST' else None
         assert plain(p.ask(method, path, body)).status in (200, 404), path
         for h in ({'Forwarded': 'for=1.2.3.4'}, {'X-Forwarded-For': '127.0.0.1'}, {'X-Forwarded-Host': 'localhost'}, {'X-Forwarded-Proto': 'http'},
-                  {'X-Real-IP': '127.0.0.1'}, {'Origin': 'https://evil.example'}, {'Origin': 'null'}, {'Origin': 'http://localhost:1'}):
+                  {'X-Real-IP': '127.0.0.1'}, {'x-forwarded-port': '80'}, {'X-Forwarded-Server': 'front'}, {'X-Forwarded-Prefix': '/llm'},
+                  {'X-Forwarded': 'for=1.2.3.4'}, {'X-Forwarded-Any': ''}, {'Via': '1.1 front'}, {'True-Client-IP': '1.2.3.4'},
+                  {'CF-Connecting-IP': '1.2.3.4'}, {'X-Client-IP': '1.2.3.4'}, {'X-Original-Host': 'a'}, {'Origin': 'https://evil.example'}, {'Origin': 'null'}, {'Origin': 'http://localhost:1'}):
             r = plain(p.ask(method, path, body, h))
             assert r.status == 403 and 'admin.token' in r.error(), (path, h, r)
         r = p.ask(method, path, body, host='evil.example')
         assert r.status == 403, r
         # a Host that the proxy itself would serve, but that is no loopback name
-        r = p.ask(method, path, body, host='printer.local')
-        assert r.status == 403, (path, r)
+        for host in ('printer.local', '[::1].evil', '[::1]evil:80', 'localhost:80:evil', '127.', '127.1', '127.999.0.1', '127.0.0.1.evil', '128.0.0.1'):
+            r = p.ask(method, path, body, host=host)
+            assert r.status == 403, (path, host, r)
+        for host in ('localhost', 'LOCALHOST:80', '127.0.0.1', '127.9.9.9:1', '[::1]', '[::1]:80'):
+            assert p.ask(method, path, body, host=host).status in (200, 404), (path, host)
         assert p.ask(method, path, body, {'Origin': 'http://' + me}, host=me).status in (200, 404), 'the page itself'
     semantic_ready(p)
     for path in OPEN:

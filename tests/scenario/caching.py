@@ -435,6 +435,9 @@ def only_if_cached(s):
     f, p = pair(s)
     r = p.generate('q', {'Cache-Control': 'only-if-cached'})
     assert r.status == 504 and r.error() and f.asked() == 0, r
+    assert r.cache == 'miss' and r.get('Cache-Status') == 'ollacache; detail=only-if-cached', r.headers
+    r = p.generate('q', {'Cache-Control': 'only-if-cached, no-cache'})
+    assert r.status == 504 and r.cache == 'miss' and f.asked() == 0, r.headers
     p.generate('q')
     r = p.generate('q', {'Cache-Control': 'only-if-cached'})
     assert r.status == 200 and r.cache == 'exact' and f.asked() == 1

@@ -91,13 +91,22 @@ static void cache_control_is_read_from_every_header(void **state)
 	assert_int_equal(x->wishes.max_age_s, 60);
 }
 
+static void too_large_is_the_largest(void **state)
+{
+	(void)state;
+	HEADERS("Cache-Control", "max-age=99999999999999999999", "X-Cache-TTL", "18446744073709551617");
+	assert_true(reads());
+	assert_int_equal(x->wishes.max_age_s, 1 << 30);
+	assert_int_equal(x->wishes.ttl_s, 1 << 30);
+}
+
 static void bad_values_are_told(void **state)
 {
 	static const char *const bad_ones[][2] = {
-		{ "Cache-Control", "max-age" }, { "Cache-Control", "max-age=-1" }, { "Cache-Control", "max-age=1.5" }, { "Cache-Control", "max-age=99999999999" },
+		{ "Cache-Control", "max-age" }, { "Cache-Control", "max-age=-1" }, { "Cache-Control", "max-age=1.5" }, { "Cache-Control", "max-age=99999999999x" },
 		{ "X-Cache-Semantic", "" }, { "X-Cache-Semantic", "on" }, { "X-Cache-Semantic", "0.49" }, { "X-Cache-Semantic", "1.01" },
 		{ "X-Cache-Semantic", "nan" }, { "X-Cache-Semantic", "inf" }, { "X-Cache-Semantic", "0.7x" },
-		{ "X-Cache-TTL", "" }, { "X-Cache-TTL", "-1" }, { "X-Cache-TTL", "1s" }, { "X-Cache-TTL", "18446744073709551617" },
+		{ "X-Cache-TTL", "" }, { "X-Cache-TTL", "-1" }, { "X-Cache-TTL", "1s" }, { "X-Cache-TTL", "18446744073709551617s" },
 		{ "X-Complex", "" }, { "X-Complex", "0" }, { "X-Complex", "-2" }, { "X-Complex", "2.5" }, { "X-Complex", "yes" },
 		{ "X-Complex", "99999999999999999999999" }, { "X-Complex-Explain", "true" }, { "X-Complex-Explain", "" },
 	};
@@ -194,7 +203,7 @@ static void hosts_as_ollama_judges_them(void **state)
 		{ "172.16.0.1", true }, { "172.31.255.255", true }, { "172.32.0.1", false }, { "8.8.8.8", false }, { "[::1]:11435", true }, { "[::1]", true },
 		{ "[fd00::1]", true }, { "[2001:4860:4860::8888]:80", false }, { "a.local", true }, { "a.localhost", true }, { "host.docker.internal", true },
 		{ "evil.example", false }, { "localhost.evil.example", false }, { ".local", false }, { "notlocalhost", false }, { "0.0.0.0", true },
-		{ "evil.example:127.0.0.1", false }, { "", true },
+		{ "evil.example:127.0.0.1", false }, { "", true }, { "[::1].evil", false }, { "[::1]evil:80", false }, { "localhost:80:evil", false },
 	};
 	const char *listed[] = { "evil.example", "*.good.example" };
 
@@ -239,6 +248,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(nothing_is_asked_by_default, begin, end),
 		cmocka_unit_test_setup_teardown(cache_control_is_read_from_every_header, begin, end),
+		cmocka_unit_test_setup_teardown(too_large_is_the_largest, begin, end),
 		cmocka_unit_test_setup_teardown(bad_values_are_told, begin, end),
 		cmocka_unit_test_setup_teardown(good_values_are_read, begin, end),
 		cmocka_unit_test_setup_teardown(tenants_are_kept_apart, begin, end),

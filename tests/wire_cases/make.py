@@ -271,7 +271,7 @@ case('504-origin-null', request('GET', '/api/tags', None, ['Origin: null']), who
 case('505-host-foreign', request('GET', '/api/version', host='elsewhere.example'), whole('', '403 Forbidden', None))
 case('506-host-internal', request('GET', '/api/version', host='box.internal:11434'), whole('{"version":"0.31.4"}'))
 case('507-preflight-allowed', request('OPTIONS', '/api/generate', None, ['Origin: http://localhost:5173', 'Access-Control-Request-Method: POST', 'Access-Control-Request-Headers: content-type']), (
-    'HTTP/1.1 204 No Content\r\nAccess-Control-Allow-Headers: %s\r\nAccess-Control-Allow-Methods: GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS\r\nAccess-Control-Allow-Origin: http://localhost:5173\r\nAccess-Control-Max-Age: 43200\r\nVary: Origin\r\nVary: Access-Control-Request-Method\r\nVary: Access-Control-Request-Headers\r\nDate: %s\r\n\r\n' % (ALLOW, DATE)).encode())
+    'HTTP/1.1 204 No Content\r\nAccess-Control-Allow-Headers: %s\r\nAccess-Control-Allow-Methods: GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS\r\nAccess-Control-Allow-Origin: http://localhost:5173\r\nAccess-Control-Max-Age: 43200\r\nAllow: POST\r\nVary: Origin\r\nVary: Access-Control-Request-Method\r\nVary: Access-Control-Request-Headers\r\nDate: %s\r\n\r\n' % (ALLOW, DATE)).encode())
 case('508-options-no-origin', request('OPTIONS', '/api/chat'), whole('405 method not allowed', '405 Method Not Allowed', 'text/plain', ['Allow: POST']))
 
 # ---- OpenAI's twins, as they pass today ----
