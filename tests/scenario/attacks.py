@@ -323,7 +323,7 @@ def rebinding(s):
     p = s.proxy(f, OFF)
     assert p.generate('q').cache == 'miss' and p.generate('q').cache == 'exact'
     n = f.state()['requests']
-    for host in ('rebind.example.com', 'rebind.example.com:11435', '127.0.0.1.example.com', 'localhost.example.com', 'xn--localhost', '8.8.8.8', '[2001:db8::1]', '[::1', 'a' * 300,
+    for host in ('rebind.example.com', 'rebind.example.com:11436', '127.0.0.1.example.com', 'localhost.example.com', 'xn--localhost', '8.8.8.8', '[2001:db8::1]', '[::1', 'a' * 300,
                  'localhost, evil.example.com', 'localhost evil.example.com', 'localhost/evil', 'localhost#evil.com', 'evil.com#localhost', 'localhost\\evil.com', '0x7f000001', '2130706433', '127.1'):
         for m, t, b in (('POST', '/api/generate', Q), ('GET', '/api/tags', None), ('GET', '/metrics', None), ('GET', '/ollacache/stats', None), ('GET', '/ollacache/requests', None), ('DELETE', '/ollacache/cache?all=1', None)):
             r = p.ask(m, t, b, host=host)

@@ -17,7 +17,7 @@ def says_what_it_is(s):
     r = ran('--help')
     assert r.returncode == 0 and '--print-config' in r.stdout and '--health' in r.stdout, r
     r = ran('--print-config')
-    assert r.returncode == 0 and re.search(r'(?m)^listen = 127\.0\.0\.1:11435$', r.stdout), r.stdout[:300]
+    assert r.returncode == 0 and re.search(r'(?m)^listen = 127\.0\.0\.1:11436$', r.stdout), r.stdout[:300]
     with open(os.path.join(ROOT, 'proxy.conf')) as conf:
         assert r.stdout == conf.read(), 'proxy.conf is not what --print-config says'
     r = ran('--admin.token=sesame', '--print-config')

@@ -133,7 +133,7 @@ static void defaults_are_the_promised_ones(void **state)
 	(void)state;
 	assert_non_null(c);
 	assert_int_equal(action, CONFIG_TEST);
-	assert_string_equal(c->server_listen, "127.0.0.1:11435");
+	assert_string_equal(c->server_listen, "127.0.0.1:11436");
 	assert_int_equal(c->server_listen_list.n, 1);
 	assert_int_equal(c->server_workers, 0);
 	assert_int_equal(c->server_max_connections, 10000);
@@ -752,9 +752,9 @@ static void a_reload_takes_what_it_can_and_names_the_rest(void **state)
 	assert_true(slice_is(next->scoring_forbidden_content, SLICE("one")));
 	assert_int_equal(next->log_level, CONFIG_LOG_WARN);               /* the command line is stronger, still */
 	assert_int_equal(next->cache_store, CONFIG_STORE_OFF);            /* needs a restart: stays */
-	assert_string_equal(next->server_listen, "127.0.0.1:11435");
+	assert_string_equal(next->server_listen, "127.0.0.1:11436");
 	assert_int_equal(next->server_listen_list.n, 1);
-	assert_string_equal(next->server_listen_list.at[0], "127.0.0.1:11435");
+	assert_string_equal(next->server_listen_list.at[0], "127.0.0.1:11436");
 	assert_string_equal(next->semantic_aliases, "");
 	assert_int_equal(next->semantic_aliases_content.len, 0);
 	assert_int_equal(config_restart_keys(next, note_key, keys), 3);

@@ -174,8 +174,8 @@ static void origins_as_ollama_judges_them(void **state)
 		{ "http://0.0.0.0", ORIGIN_ECHOED }, { "app://x", ORIGIN_ECHOED }, { "tauri://localhost", ORIGIN_ECHOED }, { "vscode-webview://x", ORIGIN_ECHOED },
 		{ "file://", ORIGIN_ECHOED }, { "null", ORIGIN_FORBIDDEN }, { "http://evil.example", ORIGIN_FORBIDDEN }, { "", ORIGIN_NONE },
 		{ "http://localhost.evil.example", ORIGIN_FORBIDDEN }, { "http://evil.example/http://localhost", ORIGIN_FORBIDDEN },
-		{ "chrome-extension://abc", ORIGIN_FORBIDDEN }, { "http://proxy.example:11435", ORIGIN_NONE }, { "https://proxy.example:11435", ORIGIN_NONE },
-		{ "ftp://proxy.example:11435", ORIGIN_FORBIDDEN }, { "http://my.example", ORIGIN_ECHOED }, { "http://a.wild.example", ORIGIN_ECHOED },
+		{ "chrome-extension://abc", ORIGIN_FORBIDDEN }, { "http://proxy.example:11436", ORIGIN_NONE }, { "https://proxy.example:11436", ORIGIN_NONE },
+		{ "ftp://proxy.example:11436", ORIGIN_FORBIDDEN }, { "http://my.example", ORIGIN_ECHOED }, { "http://a.wild.example", ORIGIN_ECHOED },
 		{ "http://wild.example", ORIGIN_FORBIDDEN },
 	};
 	const char *own[] = { "http://my.example", "http://*.wild.example" }, *any[] = { "*" };
@@ -183,7 +183,7 @@ static void origins_as_ollama_judges_them(void **state)
 	(void)state;
 	config.server_origins_list = (struct config_list){ own, 2 };
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-		HEADERS("Host", "proxy.example:11435", "Origin", cases[i].origin);
+		HEADERS("Host", "proxy.example:11436", "Origin", cases[i].origin);
 		if (origin_judge(&config, &request) != cases[i].want)
 			fail_msg("%s", cases[i].origin);
 	}
@@ -199,8 +199,8 @@ static void origins_as_ollama_judges_them(void **state)
 static void hosts_as_ollama_judges_them(void **state)
 {
 	static const struct { const char *host; bool allowed; } cases[] = {
-		{ "localhost", true }, { "LOCALHOST:11435", true }, { "127.0.0.1", true }, { "127.9.9.9:80", true }, { "10.1.2.3", true }, { "192.168.0.1:1", true },
-		{ "172.16.0.1", true }, { "172.31.255.255", true }, { "172.32.0.1", false }, { "8.8.8.8", false }, { "[::1]:11435", true }, { "[::1]", true },
+		{ "localhost", true }, { "LOCALHOST:11436", true }, { "127.0.0.1", true }, { "127.9.9.9:80", true }, { "10.1.2.3", true }, { "192.168.0.1:1", true },
+		{ "172.16.0.1", true }, { "172.31.255.255", true }, { "172.32.0.1", false }, { "8.8.8.8", false }, { "[::1]:11436", true }, { "[::1]", true },
 		{ "[fd00::1]", true }, { "[2001:4860:4860::8888]:80", false }, { "a.local", true }, { "a.localhost", true }, { "host.docker.internal", true },
 		{ "evil.example", false }, { "localhost.evil.example", false }, { ".local", false }, { "notlocalhost", false }, { "0.0.0.0", true },
 		{ "evil.example:127.0.0.1", false }, { "", true }, { "[::1].evil", false }, { "[::1]evil:80", false }, { "localhost:80:evil", false },
