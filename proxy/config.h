@@ -111,6 +111,9 @@ struct config_address {
 };
 bool config_address(const char *entry, struct config_address *a);   /* false: not an address */
 
+/* The bits of server_socket_mode: 0660 and the like, of 0777 at most; -1: not a mode. */
+int config_mode(const char *text);
+
 /* Every option with its help, unit, bounds, default and value, as a file that can be read back. Secrets as ***. */
 void config_print(FILE *out, const struct config *c);
 void config_docs(FILE *out);                                /* the README's table */

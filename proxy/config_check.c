@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -81,6 +82,14 @@ bool config_address(const char *entry, struct config_address *a)
 	return true;
 }
 
+int config_mode(const char *text)
+{
+	char *end;
+	long mode = strtol(text, &end, 8);
+
+	return *end || text == end || strspn(text, "01234567") != strlen(text) || mode > 0777 ? -1 : (int)mode;
+}
+
 static bool has_twice(const struct config_list *list, size_t i)
 {
 	for (size_t j = 0; j < i; j++)
@@ -144,6 +153,8 @@ static void check_server(struct check *k)
 		wrong(k, server_listen, "must name at least one address");
 	check_listen(k, &c->server_listen_list, CONFIG_ID_server_listen);
 	check_listen(k, &c->admin_listen_list, CONFIG_ID_admin_listen);
+	if (config_mode(c->server_socket_mode) < 0)
+		wrong(k, server_socket_mode, "'%s' is not a mode such as 0660: three octal digits, with a 0 before them", c->server_socket_mode);
 	for (size_t i = 0; i < c->server_origins_list.n; i++)
 		if (!strchr(c->server_origins_list.at[i], '*') && !strstr(c->server_origins_list.at[i], "://"))
 			wrong(k, server_origins, "'%.120s' has neither a scheme (https://…) nor a *",

@@ -23,7 +23,7 @@ int health_ask(const struct config *c)
 		return 1;
 	/* an instance that listens everywhere is asked on this machine */
 	const char *host = a.is_unix ? "localhost" : !*a.host || !strcmp(a.host, "0.0.0.0") ? "127.0.0.1"
-	                 : !strcmp(a.host, "::") ? "::1" : a.host;
+	                 : !strcmp(a.host, "::") ? "localhost" : a.host;
 	snprintf(url, sizeof url, strchr(host, ':') ? "http://[%s]:%u/ollacache/health" : "http://%s:%u/ollacache/health", host,
 	         a.is_unix ? 80 : a.port);
 	if (a.is_unix)

@@ -29,6 +29,10 @@ def started(s, f, options=None, **how):
     return p
 
 
+def ran(*args, env=None, cwd=None):
+    return subprocess.run([OLLACACHE, *args], capture_output=True, text=True, timeout=LATE * 2, env=dict(os.environ, **(env or {})), cwd=cwd)
+
+
 # ---- the log ----
 
 def a_log_nobody_reads_holds_nothing_up(s):
@@ -170,9 +174,134 @@ def every_reason_is_explained(s):
     assert not missing, missing
 
 
+# ---- where it listens ----
+
+def opens(where):
+    try:
+        socket.create_connection(where, LATE).close()
+        return True
+    except ConnectionRefusedError:
+        return False
+
+
+@contextlib.contextmanager
+def running(s, f, listen, before=(), **how):
+    """The program, run by another command, until it says that it listens."""
+    log = os.path.join(s.dir, 'run.log')
+    with open(log, 'wb') as out:
+        p = subprocess.Popen([*before, OLLACACHE, '--server.listen=' + listen, '--upstream.url=' + f.url, '--cache.store=off', '--server.workers=2',
+                              '--semantic.enabled=off'], stdout=out, stderr=out, cwd='/', **how)
+    try:
+        until(lambda: 'listen' in open(log).read() or p.poll() is not None, 'it does not start')
+        yield p, (lambda: open(log).read())
+    finally:
+        if p.poll() is None:
+            p.terminate()
+        assert p.wait(LATE) in (0, 2), open(log).read()
+
+
+def has_six():
+    with contextlib.suppress(OSError):
+        free_port('::1')
+        return True
+
+
+def every_address_of_a_name(s):
+    """With localhost of two addresses, as Debian has it, only ::1 was bound. /etc/hosts is of the test's own."""
+    f, port = s.fake(), free_port()
+    hosts = os.path.join(s.dir, 'hosts')
+    open(hosts, 'w').write('127.0.0.1 localhost twice\n::1 localhost\n127.0.0.2 twice\n')
+    before = ['unshare', '-m', 'sh', '-c', 'mount --bind %s /etc/hosts && exec "$0" "$@"' % hosts]
+    if subprocess.run(before + ['true'], capture_output=True).returncode:
+        before = ['unshare', '-rm'] + before[2:]
+    want = [('localhost', '127.0.0.1')] + [('localhost', '::1')] * bool(has_six()) + [('twice', '127.0.0.1'), ('twice', '127.0.0.2')]
+    if subprocess.run(before + ['true'], capture_output=True).returncode:
+        before, want = (), [('localhost', x[4][0]) for x in socket.getaddrinfo('localhost', 0, type=socket.SOCK_STREAM)]
+    for name in dict(want):
+        with running(s, f, '%s:%d' % (name, port), before) as (p, said):
+            for n, address in want:
+                assert n != name or opens((address, port)), (name, address, said())
+    with running(s, f, 'localhost:%d,127.0.0.1:%d' % (port, port), before) as (p, said):     # named twice is no fault
+        assert opens(('127.0.0.1', port)), said()
+
+
+def both_families_as_ollama(s):
+    f, port, other = s.fake(), free_port(), free_port()
+    for listen in ('[::]:%d', '0.0.0.0:%d,[::]:%d', '[::]:%d,127.0.0.1:%d'):
+        with running(s, f, listen.replace('%d', str(port))) as (p, said):
+            assert opens(('127.0.0.1', port)), (listen, said())
+            assert not has_six() or opens(('::1', port)), (listen, said())
+    with running(s, f, '[::]:0') as (p, said):
+        ports = set(re.findall(r':(\d+)(?:,|\s)', said().split('listen', 1)[1].split('\n')[0] + ' ')) - {'0'}
+        assert len(ports) == 1, said()
+        assert opens(('127.0.0.1', int(ports.pop())))
+
+
+def without_ipv6(s):
+    """A network namespace whose only address is 127.0.0.1: what is left of a name, and 0.0.0.0 of [::], is enough."""
+    before = ['unshare', '-n', 'sh', '-c', 'ip link set lo up && ip -6 addr flush dev lo; exec "$0" "$@"']
+    if subprocess.run(before + ['true'], capture_output=True).returncode or not has_six():
+        return
+    hosts = os.path.join(s.dir, 'hosts')
+    open(hosts, 'w').write('::1 localhost\n127.0.0.1 localhost\n')
+    f = s.fake()
+    before = ['unshare', '-nm', 'sh', '-c', 'mount --bind %s /etc/hosts && ip link set lo up && ip -6 addr flush dev lo; exec "$0" "$@"' % hosts]
+    with running(s, f, 'localhost:11436', before) as (p, said):
+        assert p.poll() is None and '127.0.0.1:11436' in said() and '::1' not in said(), said()
+    with running(s, f, '[::1]:11436', before) as (p, said):
+        assert p.wait(LATE) == 2 and 'server.listen' in said() and '[::1]:11436' in said(), said()
+
+
+def what_is_in_the_way_is_named(s):
+    f = s.fake()
+    p = s.proxy(f, OFF)
+    where = '127.0.0.1:%d' % p.where[1]
+    r = ran('--server.listen=' + where, '--cache.path=' + s.dir + '/other')
+    assert r.returncode == 2 and 'server.listen: ' + where + ' is in use by another process' in r.stderr, r
+    r = ran('--server.listen=127.0.0.1:0', '--admin.listen=' + where, '--cache.path=' + s.dir + '/other')
+    assert r.returncode == 2 and 'admin.listen: ' + where in r.stderr, r
+    r = ran('--server.listen=0.0.0.0:%d,127.0.0.1:%d' % ((free_port(),) * 2), '--cache.path=' + s.dir + '/other')
+    assert r.returncode == 2 and 'overlap' in r.stderr, r
+    r = ran('--server.listen=127.0.0.1:%d' % p.where[1], '--admin.listen=127.0.0.1:%d' % p.where[1], '--cache.path=' + s.dir + '/other')
+    assert r.returncode == 2 and 'admin.listen' in r.stderr and 'server.listen already' in r.stderr, r
+    r = ran('--server.listen=192.0.2.1:1436', '--cache.path=' + s.dir + '/other')
+    assert r.returncode == 2 and 'server.listen: this machine does not have the address of 192.0.2.1:1436' in r.stderr, r
+    r = ran('--server.listen=no-such-host.invalid:1436', '--cache.path=' + s.dir + '/other')
+    assert r.returncode == 2 and "server.listen: no address is known for 'no-such-host.invalid'" in r.stderr, r
+    assert 'descriptors' not in r.stderr and len(r.stderr.splitlines()) == 1, r.stderr
+
+
+def who_may_connect_to_the_socket(s):
+    """Its mode was what the umask left of 0777: nobody but the service's own user could connect."""
+    if os.getuid():
+        return
+    f = s.fake()
+    os.chmod(s.dir, 0o755)
+    for umask, mode, folder, group in ((0o022, None, 0o755, 65534), (0o077, None, 0o755, 65534), (0o077, '0666', 0o755, 65534), (0o022, '0600', 0o755, 65534),
+                                       (0o077, None, 0o2755, 33)):
+        d = tempfile.mkdtemp(dir=s.dir)
+        os.chown(d, 65534, group)
+        os.chmod(d, folder)
+        listen = 'unix:%s/sock' % d
+        more = ['sh', '-c', 'exec "$0" "$@" --server.socket_mode=%s' % mode] if mode else []
+        with running(s, f, listen, more, user=65534, group=65534, extra_groups=[], umask=umask) as (p, said):
+            until(lambda: os.path.exists(d + '/sock'), said)
+            st = os.stat(d + '/sock')
+            assert st.st_mode & 0o777 == int(mode or '0660', 8) and st.st_gid == group, (oct(st.st_mode), st.st_gid)
+            asks = lambda gid, *groups: subprocess.run(['curl', '-sS', '--unix-socket', d + '/sock', 'http://localhost/api/version'], user=33, group=gid,
+                                                       extra_groups=groups, capture_output=True, cwd='/').returncode == 0
+            assert asks(33) == (mode == '0666' or group == 33), (mode, said())
+            assert asks(33, 65534) == (mode != '0600'), (mode, said())
+        assert not os.path.exists(d + '/sock')
+    for bad in ('rw', '999', '1777', '0o660', '-660'):
+        r = ran('--server.socket_mode=' + bad, '-t')
+        assert r.returncode == 1 and 'server.socket_mode' in r.stderr, r
+
+
 TESTS = [a_log_nobody_reads_holds_nothing_up, ends_while_nobody_reads_its_log, lines_leave_soon_and_at_the_end, a_crash_leaves_its_lines,
          a_full_disk_is_no_reason_to_stop, closed_descriptors_are_nobody_elses, a_request_is_a_short_line,
-         machines_and_debug_are_told_everything, every_reason_is_explained]
+         machines_and_debug_are_told_everything, every_reason_is_explained, every_address_of_a_name,
+         both_families_as_ollama, without_ipv6, what_is_in_the_way_is_named, who_may_connect_to_the_socket]
 
 if __name__ == '__main__':
     sys.exit(main(TESTS))
