@@ -37,6 +37,7 @@ struct flight {
 	size_t limit;
 	bool over;                           /* past its limit */
 	bool held;                           /* its leader was told to wait: is to hear of every change */
+	int64_t ttl_ms;
 	struct flight_head head;
 	struct flight_leader leader;
 	struct flight_reader *readers;
@@ -130,6 +131,8 @@ static void reader_link(struct flight *f, struct flight_reader *r)
 	if (r->next)
 		r->next->prev = &r->next;
 	f->readers = r;
+	if (f->state == FLYING && r->ttl_ms > f->ttl_ms)
+		f->ttl_ms = r->ttl_ms;
 	tell_room(f);
 }
 
@@ -186,6 +189,8 @@ struct flight *flight_join(struct flights *fs, const uint8_t key[KEY_BYTES], siz
 	pthread_mutex_lock(&fs->lock);
 	if (key)
 		f = find(fs, key);
+	if (r->landed_only && !(f && f->landing && !r->fresh))
+		f = NULL, key = NULL;
 	if (f && ((r->fresh && f->landing) || !link_unless_over(f, r))) {
 		unlist(f);                   /* old for this reader, or over: then its leader is just about to */
 		f = NULL;
@@ -366,6 +371,14 @@ void flight_set_head(struct flight *f, const struct flight_head *head)
 	f->head = *head;
 	wake_all(f);
 	pthread_mutex_unlock(&f->lock);
+}
+
+int64_t flight_ttl_ms(struct flight *f)
+{
+	pthread_mutex_lock(&f->lock);
+	int64_t ttl_ms = f->ttl_ms;
+	pthread_mutex_unlock(&f->lock);
+	return ttl_ms;
 }
 
 struct flight_head flight_get_head(struct flight *f)

@@ -35,6 +35,8 @@ struct flight_reader {               /* embedded in its owner; set wake and arg,
 	void (*wake)(void *arg);
 	void *arg;
 	bool fresh;                  /* wants no answer that had landed before it asked */
+	bool landed_only;            /* waits for no answer: joins one that has landed, or has a flight that nobody finds */
+	int64_t ttl_ms;              /* how long it wants the answer kept */
 	bool whole;                  /* reads only once the flight has landed (a client that wants one object) */
 	bool raw;                    /* the leader's own client: gets the upstream's bytes, not pieces, for now */
 	bool waiting;
@@ -43,7 +45,8 @@ struct flight_reader {               /* embedded in its owner; set wake and arg,
 	struct flight_reader *next, **prev;
 };
 
-/* What the leader knows of the reply; set before the first piece is seen by others, the times of one that lands before it does. */
+/* What a flight turned out to be, by which each reader decides whether it takes that. Set before the first piece is seen by
+ * others, the times of one that lands before it does. */
 struct flight_head {
 	enum flight_origin origin;
 	int status;                          /* the upstream's; 0: not known yet */
@@ -95,6 +98,8 @@ size_t flight_behind(struct flight *f);
 bool flight_finish(struct flight *f, enum err e);
 /* A landed flight is about to be stored under key: if nobody could find it so far, it is listed in the place of another. */
 void flight_relist(struct flight *f, const uint8_t key[KEY_BYTES]);
+/* The longest that any reader who came before the end wants the answer kept. */
+int64_t flight_ttl_ms(struct flight *f);
 /* The answer is stored, or never will be: joins from here on start anew. */
 void flight_unlist(struct flight *f);
 

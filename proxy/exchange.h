@@ -30,6 +30,7 @@ enum {
 	EXCHANGE_ARENA_LEAST = 256 << 10,
 };
 enum { STREAM_WINDOW = 48 << 10, READER_WINDOW = 20 << 10, REPLY_HEADERS = 24, STATUS_TEXT_MAX = 160, DIGEST_WAIT_MS = 1000 };
+enum { REFUSALS_MAX = 2 };                      /* of flights that turned out to be what a request may not be given */
 enum { REPLY_HEAD_COST = 2 << 10 };             /* of a kept reply's head, in libmicrohttpd's many small pieces: about that */
 
 enum step {
@@ -117,6 +118,8 @@ struct exchange {
 	struct flight *lead_flight;          /* the leader's own hold; NULL when it does not lead (any more) */
 	bool led;                            /* it has led a flight: what failed then fails for good */
 	bool restarted;
+	bool takes;                          /* what its flight turned out to be is what it may be given */
+	unsigned refusals;                   /* how many flights turned out to be what it may not be given */
 	struct fetch fetch;
 	struct transfer_request rq;          /* for the upstream; made while the client was there */
 
@@ -179,13 +182,14 @@ void exchange_lighten(struct exchange *x);
 void exchange_lookup(struct exchange *x);
 void exchange_join(struct exchange *x);
 void exchange_pump(struct exchange *x);                      /* gives the client what its flight has */
-void exchange_restart(struct exchange *x);
 
 /* What is made of a parsed ask; also for explain. How many answers it is to be chosen from (false: a bad number, text
  * says so); why the cache keeps out of it; its key, once its digest is known. */
 bool exchange_candidates(struct exchange *x, char *text, size_t len);
 enum bypass exchange_bypass(const struct exchange *x);
 void exchange_make_key(struct exchange *x);
+/* Was it made so lately, and does it last still, that this request may be given it? */
+bool exchange_fresh_enough(const struct exchange *x, int64_t created_ms, int64_t expires_ms);
 
 /* exchange_reply.c */
 void reply_begin(struct exchange *x, int status, const char *content_type, int64_t length);

@@ -155,11 +155,11 @@ static void remember(struct exchange *x)
 	seen_add(x->worker->seen, &line);
 }
 
-static bool fresh_enough(const struct exchange *x, const struct entry_meta *m)
+bool exchange_fresh_enough(const struct exchange *x, int64_t created_ms, int64_t expires_ms)
 {
 	int64_t now = wall_now();
 
-	return m->expires_ms > now && (x->wishes.max_age_s < 0 || now - m->created_ms < x->wishes.max_age_s * 1000);
+	return expires_ms > now && (x->wishes.max_age_s < 0 || now - created_ms < x->wishes.max_age_s * 1000);
 }
 
 /* The entry just got, if it may be served; counts and drops a corrupt one. */
@@ -173,7 +173,7 @@ static bool open_entry(struct exchange *x, struct entry_meta *m, struct slice *p
 		x->worker->shared->store->ops->drop(x->worker->link, x->get.key, NULL, NULL);
 		return false;
 	}
-	return fresh_enough(x, m);
+	return exchange_fresh_enough(x, m->created_ms, m->expires_ms);
 }
 
 /* Nothing but what its line is found by says how this request is to be answered. */
@@ -389,10 +389,11 @@ bool exchange_short_way(struct exchange *x)
 
 /* ---- join ---- */
 
-/* Nothing of this ask may be shared: it gets a flight of its own, which nobody finds. */
+/* Nothing of this ask may be shared, or those that it would share with were given what it may not be, again and again: it gets a
+ * flight of its own, which nobody finds. */
 static bool alone(const struct exchange *x)
 {
-	return x->bypass != BYPASS_NO;
+	return x->bypass != BYPASS_NO || x->refusals >= REFUSALS_MAX;
 }
 
 static void lead(struct exchange *x)
@@ -418,8 +419,11 @@ void exchange_join(struct exchange *x)
 		reply_error(x, ERR_NOT_CACHED, NULL);
 		return;
 	}
+	const struct rules rules = { .ttl_ms = x->config->cache_ttl };
 	x->reader.whole = !x->ask.stream;
 	x->reader.fresh = x->wishes.max_age_s == 0;
+	x->reader.landed_only = x->wishes.only_if_cached;        /* nobody else is to wait for an answer it does not ask for */
+	x->reader.ttl_ms = policy_ttl_ms(&rules, &x->wishes);
 	candidates_heartbeat(x);
 	x->flight = flight_join(x->worker->shared->flights, alone(x) ? NULL : x->key, CACHE_PIECES_BYTES(x->config), &x->reader, &leads);
 	if (!x->flight) {
@@ -436,12 +440,6 @@ void exchange_join(struct exchange *x)
 		/* reads at once what a stored answer has brought, else says that it waits */
 		if (x->request && x->flight)
 			exchange_pump(x);
-		return;
-	}
-	if (x->wishes.only_if_cached && !flight_landed(x->flight)) {
-		flight_drop(x->flight, &x->reader);
-		x->flight = NULL;
-		reply_error(x, ERR_NOT_CACHED, NULL);
 		return;
 	}
 	exchange_step(x, STEP_STREAM);
@@ -464,8 +462,8 @@ static bool fly_entry(struct exchange *x, enum flight_origin origin)
 	head.expires_ms = m.expires_ms;
 	head.stream = m.stream;
 	snprintf(head.content_type, sizeof head.content_type, "%.*s", (int)m.content_type.len, m.content_type.at);
-	if (origin == FLIGHT_SEMANTIC)
-		recent_add(x->worker->shared->recent, x->get.key, x->similarity, x->ask.question, m.question, x->ask.model_full);
+	flight_set_head(x->lead_flight, &head);
+	flight_unlist(x->lead_flight);                /* it is in the store: who comes now looks there, and finds what is for him */
 	struct answer *a = flight_open(x->lead_flight);
 	enum err e = buf_put(&a->pieces, pieces);
 	a->whole = !e;
@@ -476,9 +474,9 @@ static bool fly_entry(struct exchange *x, enum flight_origin origin)
 	flight_shut(x->lead_flight);
 	if (e)
 		return false;
-	flight_set_head(x->lead_flight, &head);
+	if (origin == FLIGHT_SEMANTIC)
+		recent_add(x->worker->shared->recent, x->get.key, x->similarity, x->ask.question, m.question, x->ask.model_full);
 	flight_finish(x->lead_flight, ERR_OK);
-	flight_unlist(x->lead_flight);                /* it is in the store: who comes now looks there */
 	fetch_done(x);
 	return true;
 }

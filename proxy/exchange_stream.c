@@ -48,18 +48,50 @@ void exchange_leave_flight(struct exchange *x)
 	flight_drop(f, &x->reader);
 }
 
+/* A follower lets go of the one it followed, as if it had not joined yet. */
+static void unfollow(struct exchange *x)
+{
+	exchange_leave_flight(x);
+	x->reader = (struct flight_reader){ .wake = exchange_post_wake, .arg = x };
+	x->takes = false;
+	x->result = RESULT_NONE;
+}
+
 /* Followers that have sent nothing start again, once, when the one they followed fails. */
-void exchange_restart(struct exchange *x)
+static void restart(struct exchange *x)
 {
 	x->restarted = true;
-	flight_drop(x->flight, &x->reader);
-	x->flight = NULL;
-	semantic_free(x->near);
-	x->near = NULL;
-	x->reader = (struct flight_reader){ .wake = exchange_post_wake, .arg = x };
-	x->result = RESULT_NONE;
-	x->similarity = 0;
+	unfollow(x);
 	exchange_start_lookup(x);
+}
+
+/* Do this request's own wishes allow what its flight turned out to be? Who leads has looked already. What was new when it came
+ * while this request waited is no old answer. */
+static bool may_take(const struct exchange *x, const struct flight_head *head)
+{
+	if (x->led)
+		return true;
+	if (head->origin == FLIGHT_UPSTREAM && x->result == RESULT_JOINED)
+		return true;
+	if (head->origin == FLIGHT_SEMANTIC &&
+	    (x->wishes.semantic_off || head->similarity < semantic_threshold(x->config, &x->wishes)))
+		return false;
+	return exchange_fresh_enough(x, head->created_ms, head->expires_ms);
+}
+
+/* False: it may not be given what its flight turned out to be, and has gone on: with others that may not either, by whichever of
+ * them comes first, or by itself. */
+static bool take(struct exchange *x)
+{
+	struct flight_head head = flight_get_head(x->flight);
+
+	x->takes = x->takes || may_take(x, &head);
+	if (x->takes)
+		return true;
+	x->refusals = x->head_sent ? REFUSALS_MAX : x->refusals + 1;     /* its stream has begun: no reply can be made at once */
+	unfollow(x);
+	exchange_join(x);
+	return false;
 }
 
 static void learn_origin(struct exchange *x)
@@ -89,7 +121,7 @@ static void saved_by(struct exchange *x)
 static void restart_alone(struct exchange *x)
 {
 	x->bypass = BYPASS_TOO_LARGE;
-	exchange_restart(x);
+	restart(x);
 }
 
 /* The flight failed. What the upstream itself said goes to everyone as it came; else our own words. */
@@ -103,8 +135,8 @@ static void pump_failed(struct exchange *x, enum err e)
 		restart_alone(x);
 		return;
 	}
-	if (!x->head_sent && !passed && !x->led && !x->restarted && e != ERR_NOT_CACHED) {
-		exchange_restart(x);
+	if (!x->head_sent && !passed && !x->led && !x->restarted) {
+		restart(x);
 		return;
 	}
 	if (!x->head_sent && passed && (head.status != 200 || !head.stream)) {
@@ -178,6 +210,10 @@ static void pump_stream(struct exchange *x)
 	while (room && x->request) {
 		pieces.len = 0;
 		news = flight_read(x->flight, &x->reader, &pieces, &why);
+		if ((news == FLIGHT_MORE || news == FLIGHT_END) && !take(x)) {
+			buf_fini(&pieces);
+			return;
+		}
 		if (news != FLIGHT_MORE)
 			break;
 		alarm_clear(&x->worker->alarms, &x->heartbeat);
@@ -212,7 +248,7 @@ void exchange_pump(struct exchange *x)
 	}
 	switch (flight_read(x->flight, &x->reader, NULL, &why)) {
 	case FLIGHT_END:
-		if (request_replied(x->request))
+		if (request_replied(x->request) || !take(x))
 			break;
 		learn_origin(x);
 		saved_by(x);

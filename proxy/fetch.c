@@ -138,12 +138,11 @@ void fetch_land(struct exchange *x, int status)
 	const struct answer *a = flight_answer(f);       /* only the leader writes to it, and that is us */
 	struct flight_head head = flight_get_head(f);
 	enum unstored why = policy_unstored(&x->ask, a, status, CACHE_PIECES_BYTES(x->config));
-	const struct rules rules = { .ttl_ms = x->config->cache_ttl };
 	bool stored = false;
 
 	/* who joins a landed flight is told what the store will tell */
 	head.created_ms = wall_now();
-	head.expires_ms = head.created_ms + policy_ttl_ms(&rules, &x->wishes);
+	head.expires_ms = head.created_ms + flight_ttl_ms(f);
 	flight_set_head(f, &head);
 	flight_finish(f, ERR_OK);
 	if (!flight_landed(f))

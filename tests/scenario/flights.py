@@ -84,6 +84,113 @@ def an_upstream_that_does_not_end_is_not_waited_for(s):
     p.stop()
 
 
+# ---- who may be given what a flight turned out to be ----
+
+STORED, ASKED = 'Які є факультети в ХДУ?', 'Які факультети є в ХДУ?'
+ALIKE = 'Скільки факультетів у Херсонському університеті?'
+
+
+class Crowd:
+    """Requests that all find nothing under their own key before the first of them, who leads, has heard of near questions: the
+    store is a Redis that stands still until all of them have come."""
+
+    def __init__(self, s, **options):
+        self.f, self.r = s.fake(), s.redis()
+        self.p = s.proxy(self.f, dict({'cache.store': 'redis', 'redis.url': self.r.url, 'redis.timeout': '10s', 'server.workers': 1}, **options))
+        self.p.ready()
+        self.p.wait_stat('store_up', lambda v: v)
+
+    def stored(self, prompt, space):
+        r = self.p.generate(prompt, {'X-Cache-Namespace': space}, stream=False)
+        assert r.cache == 'miss', r
+        self.p.settled()
+
+    def ask(self, prompt, space, *headers, stream=False):
+        """The replies to the same question with each of these headers, the first being the leader's. No two bodies have the
+        same bytes: bytes that were seen before are looked up on a shorter way."""
+        n = self.p.stats()['requests']
+        self.r.process.send_signal(signal.SIGSTOP)
+        try:
+            conns = []
+            for i, h in enumerate(headers):
+                text = json.dumps(body(prompt, stream=stream), indent=i + 1)
+                conns.append(self.p.open('POST', '/api/generate', text, dict(h, **{'X-Cache-Namespace': space})))
+                self.p.arrived(n + len(conns))
+        finally:
+            self.r.process.send_signal(signal.SIGCONT)
+        return [c.reply() for c in conns]
+
+
+def whole_texts(replies):
+    assert all(r.status == 200 and r.whole for r in replies), replies
+    return [told(r)['text'] for r in replies]
+
+
+def a_near_answer_is_for_those_who_want_one(s):
+    c = Crowd(s)
+    for k, (stored, leader, follower) in enumerate((
+            (STORED, {}, {'X-Cache-Semantic': 'off'}),
+            (ALIKE, {'X-Cache-Semantic': '0.5'}, {'X-Cache-Semantic': '1.0'}))):
+        for stream in (False, True):
+            space = 'near%d%s' % (k, stream)
+            c.stored(stored, space)
+            n = c.f.asked()
+            plain, strict, too, again = c.ask(ASKED, space, leader, follower, follower, leader, stream=stream)
+            assert plain.cache == again.cache == 'semantic', (plain, again)
+            assert sorted([strict.cache, too.cache]) == ['joined', 'miss'], (strict.cache, too.cache)
+            whole_texts([plain, strict, too, again])
+            assert c.f.asked() == n + 1, 'those that were refused are answered by one generation'
+
+
+def a_near_answer_is_for_those_who_take_its_age(s):
+    c = Crowd(s)
+    c.stored(STORED, 'age')
+    time.sleep(2.1)
+    plain, young, none = c.ask(ASKED, 'age', {}, {'Cache-Control': 'max-age=1'}, {'Cache-Control': 'max-age=0'})
+    assert plain.cache == 'semantic' and int(plain.get('Age')) >= 2, plain
+    assert young.cache in ('miss', 'joined') and none.cache in ('miss', 'joined'), (young, none)
+    whole_texts([plain, young, none])
+
+
+def only_if_cached_is_waited_for_by_nobody(s):
+    c = Crowd(s)
+    cached = {'Cache-Control': 'only-if-cached'}
+    for stream in (False, True):
+        first, plain, last = c.ask('something new', 'oic%s' % stream, cached, {}, cached, stream=stream)
+        assert first.status == last.status == 504, (first, last)
+        assert plain.cache == 'miss', plain
+        whole_texts([plain])
+    c.stored(STORED, 'oic')
+    first, plain, strict = c.ask(ASKED, 'oic', cached, {}, dict(cached, **{'X-Cache-Semantic': 'off'}))
+    assert first.cache == 'semantic' and plain.cache == 'semantic', (first, plain)
+    assert strict.status == 504, strict
+
+
+def the_longest_ttl_counts(s):
+    """Each says how long the one answer is to be kept. Whoever came first decides it for nobody else."""
+    f = s.fake()
+    p = s.proxy(f, OFF)
+    for k, (leader, follower, ttl) in enumerate((('0', None, 86400), (None, '0', 86400), ('2', '500', 500), ('500', '2', 500),
+                                                 ('0', '0', 0), ('7', None, 86400))):
+        headers = [{'X-Cache-TTL': t} if t else {} for t in (leader, follower)]
+        prompt = '[[barrier=ttl%d]]' % k
+        a = opened(p, prompt, headers[0], stream=False)
+        f.wait('waiting', 1)
+        n = p.stats()['requests']
+        b = opened(p, prompt, headers[1], stream=False)
+        p.arrived(n + 1)
+        f.release('ttl%d' % k)
+        assert [a.reply().cache, b.reply().cache] == ['miss', 'joined']
+        p.settled()
+        r = p.generate(prompt, stream=False)
+        if ttl == 0:
+            assert r.cache == 'miss', r
+            continue
+        left = int(re.search(r'ttl=(\d+)', r.get('Cache-Status')).group(1))
+        assert r.cache == 'exact' and ttl - 5 <= left <= ttl, (leader, follower, left)
+
+
 if __name__ == '__main__':
     main([the_last_reader_leaves_as_the_answer_ends, the_last_reader_leaves_as_the_upstream_fails,
-          an_upstream_that_does_not_end_is_not_waited_for])
+          an_upstream_that_does_not_end_is_not_waited_for, a_near_answer_is_for_those_who_want_one,
+          a_near_answer_is_for_those_who_take_its_age, only_if_cached_is_waited_for_by_nobody, the_longest_ttl_counts])

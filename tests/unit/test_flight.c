@@ -330,6 +330,60 @@ static void who_wants_nothing_old_joins_what_flies_but_not_what_landed(void **st
 	flights_free(fs);
 }
 
+static void who_waits_for_no_answer_joins_only_what_landed(void **state)
+{
+	struct flights *fs = flights_new();
+	struct flight_reader r[6] = { [0].landed_only = true, [2].landed_only = true, [3].landed_only = true,
+	                              [4] = { .landed_only = true, .fresh = true } };
+	bool leads;
+
+	(void)state;
+	struct flight *first = flight_join(fs, key_a, SMALL, &r[0], &leads);
+	assert_true(leads);
+	assert_int_equal(flights_count(fs), 0);          /* nobody is to wait for what it may not find */
+	struct flight *f = flight_join(fs, key_a, SMALL, &r[1], &leads);
+	assert_true(leads && f != first);
+	struct flight *own = flight_join(fs, key_a, SMALL, &r[2], &leads);
+	assert_true(leads && own != f);
+	assert_int_equal(flights_count(fs), 1);
+	flight_finish(f, ERR_OK);
+	assert_ptr_equal(flight_join(fs, key_a, SMALL, &r[3], &leads), f);
+	assert_false(leads);
+	struct flight *fresh = flight_join(fs, key_a, SMALL, &r[4], &leads);
+	assert_true(leads && fresh != f);
+	assert_true(flights_landing(fs, key_a));         /* and it takes nothing from those who come after it */
+	flight_drop(first, &r[0]);
+	flight_drop(f, &r[1]);
+	flight_drop(own, &r[2]);
+	flight_drop(f, &r[3]);
+	flight_drop(fresh, &r[4]);
+	flights_free(fs);
+}
+
+static void it_is_kept_for_as_long_as_any_reader_wants(void **state)
+{
+	struct flights *fs = flights_new();
+	struct flight_reader r[] = { { .ttl_ms = 20 }, { .ttl_ms = 0 }, { .ttl_ms = 500 }, { .ttl_ms = 30 }, { .ttl_ms = 9000 } };
+	static const int64_t longest[] = { 20, 20, 500, 500, 500 };
+	bool leads;
+	struct flight *f = NULL;
+
+	(void)state;
+	for (size_t i = 0; i < 5; i++) {
+		if (i == 4)
+			flight_finish(f, ERR_OK);        /* the last one came too late to be counted */
+		f = flight_join(fs, key_a, SMALL, &r[i], &leads);
+		assert_int_equal(leads, i == 0);
+		assert_int_equal(flight_ttl_ms(f), longest[i]);
+	}
+	flight_drop(f, &r[2]);                           /* what it wanted stays */
+	assert_int_equal(flight_ttl_ms(f), 500);
+	for (size_t i = 0; i < 5; i++)
+		if (i != 2)
+			flight_drop(f, &r[i]);
+	flights_free(fs);
+}
+
 static void the_last_to_leave_gives_the_answer_up(void **state)
 {
 	struct flights *fs = flights_new();
@@ -976,6 +1030,8 @@ int main(void)
 		cmocka_unit_test(wakes_once_who_waits),
 		cmocka_unit_test(what_came_before_a_failure_is_read_first),
 		cmocka_unit_test(a_failed_flight_is_joined_by_nobody_a_landed_one_until_unlisted),
+		cmocka_unit_test(who_waits_for_no_answer_joins_only_what_landed),
+		cmocka_unit_test(it_is_kept_for_as_long_as_any_reader_wants),
 		cmocka_unit_test(the_last_to_leave_gives_the_answer_up),
 		cmocka_unit_test(a_message_that_comes_late_changes_nothing),
 		cmocka_unit_test(who_waits_for_room_finds_it),
