@@ -10,7 +10,8 @@ void admin_extra(struct shared *s, struct metrics_extra *extra, struct metrics_u
 	size_t n = hosts_count(s->hosts);
 
 	*extra = (struct metrics_extra){ .store_up = state.up, .store_entries = state.entries, .store_bytes = state.bytes,
-	                                 .store_errors = atomic_load(&s->store_errors), .log_lines_lost = log_writer_lost(), .upstreams = upstreams, .n_upstreams = n };
+	                                 .store_errors = atomic_load(&s->store_errors), .log_lines_lost = log_writer_lost(),
+	                                 .queue_length = hosts_waiting(s->hosts), .upstreams = upstreams, .n_upstreams = n };
 	for (size_t i = 0; i < n; i++)
 		upstreams[i] = (struct metrics_upstream){ hosts_url(s->hosts, i), hosts_up(s->hosts, i) };
 }

@@ -284,6 +284,8 @@ static void on_end(struct transfer *t, enum err e)
 
 	o->transfer = NULL;
 	o->error = o->error ? o->error : e;
+	if (o == &cs->one[0] && *t->why)
+		cs->x->why = arena_text(&cs->x->arena, slice_text(t->why));      /* told if all fail */
 	if (!o->error && o->status == 200)
 		o->error = cs->x->dialect->read_line(&o->answer, cs->x->family, buf_slice(&o->reply));
 	if (!o->error && o->status == 200 && o->answer.whole)
@@ -300,7 +302,26 @@ static void on_end(struct transfer *t, enum err e)
 	exchange_drop(x);
 }
 
-static const struct transfer_ops one_ops = { .on_head = on_head, .on_bytes = on_bytes, .on_end = on_end };
+/* All of them wait for places: so does the request. */
+static void look_at_queue(struct candidates *cs)
+{
+	bool waits = false, runs = false;
+
+	for (int i = 0; i < cs->n; i++) {
+		waits |= cs->one[i].transfer && cs->one[i].transfer->queued;
+		runs |= cs->one[i].transfer && !cs->one[i].transfer->queued;
+	}
+	fetch_queued(cs->x, waits && !runs);
+}
+
+static void on_queue(struct transfer *t)
+{
+	struct one *o = t->owner;
+
+	look_at_queue(o->all);
+}
+
+static const struct transfer_ops one_ops = { .on_head = on_head, .on_bytes = on_bytes, .on_end = on_end, .on_queue = on_queue };
 
 /* The first keeps the client's own parameters. */
 static struct variant variant_of(const struct exchange *x, int i)
@@ -349,6 +370,7 @@ static enum err start_one(struct candidates *cs, int i)
 	if (e)
 		return e;
 	rq.body = buf_slice(&o->body);
+	rq.answer_ms = x->config->upstream_answer_timeout;       /* it is asked for as a whole, whatever the client wants */
 	o->transfer = upstream_start(x->worker->upstream, &rq, &one_ops, o);
 	if (!o->transfer)
 		return ERR_NO_MEMORY;
@@ -375,6 +397,8 @@ void candidates_start(struct exchange *x)
 		e = start_one(cs, i);
 	if (e)
 		fetch_fail(x, e);
+	else
+		look_at_queue(cs);
 }
 
 /* ---- while they run ---- */

@@ -1,6 +1,7 @@
 /* curl_loop.c - see curl_loop.h. */
 #include "proxy/curl_loop.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -99,11 +100,13 @@ static void on_ready(uv_poll_t *poll, int status, int events)
  * that for watched already. */
 static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
 {
-	struct curl_loop *l = arg;
+	struct curl_owned *owned = arg;
+	struct curl_loop *l = owned->loop;
 	int fd = socket(a->family, a->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, a->protocol);
 	struct curl_socket *closed = fd >= 0 ? socket_of(l, fd) : NULL, *s;
 
 	(void)purpose;
+	owned->error = fd < 0 ? errno : 0;
 	if (!closed)
 		return fd;
 	int events = closed->events;
@@ -155,10 +158,11 @@ static int on_curl_timer(CURLM *multi, long ms, void *arg)
 	return 0;
 }
 
-void curl_loop_own(struct curl_loop *l, CURL *easy)
+void curl_loop_own(struct curl_loop *l, CURL *easy, struct curl_owned *owned)
 {
+	*owned = (struct curl_owned){ .loop = l };
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open);
-	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, l);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, owned);
 }
 
 void curl_loop_init(struct curl_loop *l, struct loop *loop, void (*moved)(void *arg), void *arg)

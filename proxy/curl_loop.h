@@ -27,7 +27,11 @@ void curl_loop_init(struct curl_loop *l, struct loop *loop, void (*moved)(void *
 /* Ends the multi handle, which must have no transfer left; closed() comes from the loop, later. */
 void curl_loop_fini(struct curl_loop *l, void (*closed)(void *arg));
 
-/* An easy handle about to be used in it. */
-void curl_loop_own(struct curl_loop *l, CURL *easy);
+/* An easy handle about to be used in it, and what is noted of it, which lives as long. */
+struct curl_owned {
+	struct curl_loop *loop;
+	int error;                           /* errno: why its last socket was not to be had; 0: it was */
+};
+void curl_loop_own(struct curl_loop *l, CURL *easy, struct curl_owned *owned);
 
 #endif

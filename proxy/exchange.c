@@ -6,6 +6,8 @@
 #include <stdlib.h>
 
 #include "proxy/base/log.h"
+#include "proxy/destination.h"
+#include "proxy/model_lists.h"
 #include "proxy/semantic.h"
 #include "proxy/route.h"
 #include "proxy/virtual.h"
@@ -17,8 +19,8 @@ enum {
 
 const char *const step_name[STEPS] = {
 	[STEP_ROUTE] = "route", [STEP_BODY] = "body", [STEP_PARSE] = "parse", [STEP_DIGEST] = "digest", [STEP_LOOKUP] = "lookup",
-	[STEP_JOIN] = "join", [STEP_SEEK] = "seek", [STEP_FORWARD] = "forward", [STEP_STREAM] = "stream", [STEP_PASS] = "pass",
-	[STEP_ADMIN] = "admin", [STEP_FINISH] = "finish",
+	[STEP_JOIN] = "join", [STEP_SEEK] = "seek", [STEP_QUEUE] = "queue", [STEP_FORWARD] = "forward", [STEP_STREAM] = "stream",
+	[STEP_PASS] = "pass", [STEP_ADMIN] = "admin", [STEP_FINISH] = "finish",
 };
 
 /* ---- holding ---- */
@@ -71,6 +73,7 @@ static void bury(struct burial *b)
 	buf_fini(&x->get.proposed);
 	semantic_free(x->near);
 	candidates_free(x);
+	lists_free(x);
 	admin_free(x);
 	arena_fini(&x->arena);
 	config_drop(x->config);
@@ -257,10 +260,13 @@ static void on_begin(struct request *r, void *arg)
 		metric_add(&w->metrics, passed_requests, 1);
 		x->lists = virtual_is_list(x->config, r);
 		x->shows = virtual_is_show(r);
-		if (x->shows)
+		x->peeks = hosts_count(w->shared->hosts) > 1 && destination_in_body(r);
+		if (lists_wanted(x))
+			lists_begin(x);
+		else if (x->shows || x->peeks)
 			exchange_body_begin(x);
 		else
-			pass_begin(x);
+			pass_begin(x, false);
 		return;
 	}
 	x->is_ask = true;
@@ -298,10 +304,8 @@ static void pass_shown(struct exchange *x)
 	if (virtual_show(buf_slice(&x->body), &body)) {
 		buf_fini(&x->body);
 		x->body = body;
-		x->upload_length = (int64_t)body.len;
 	}
-	pass_begin(x);
-	pass_body_whole(x);
+	pass_begin(x, true);
 }
 
 static void on_whole(struct request *r)
@@ -320,6 +324,8 @@ static void on_whole(struct request *r)
 		return;
 	if (x->shows)
 		pass_shown(x);
+	else if (x->peeks)
+		pass_begin(x, true);
 	else if (!exchange_short_way(x))
 		exchange_parse(x);
 }
@@ -354,6 +360,7 @@ static void stop_waiting(struct exchange *x)
 	}
 	if (x->pass)
 		pass_stop(x);
+	lists_stop(x);
 }
 
 static void on_gone(struct request *r, enum err why)

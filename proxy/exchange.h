@@ -1,6 +1,6 @@
 /* exchange.h - one request and all that is done for it: the steps from its first byte to its last.
  *
- *   route → parse → lookup → join → seek → forward → stream → finish
+ *   route → parse → lookup → join → seek → (queue →) forward → stream → finish
  *
  * Each step either goes on to the next, or parks until something calls back: a body that is read, a digest, the
  * store, a flight's pieces, an upstream. An exchange whose client has left finishes at once, unless it leads a
@@ -34,7 +34,7 @@ enum { REFUSALS_MAX = 2 };                      /* of flights that turned out to
 enum { REPLY_HEAD_COST = 2 << 10 };             /* of a kept reply's head, in libmicrohttpd's many small pieces: about that */
 
 enum step {
-	STEP_ROUTE, STEP_BODY, STEP_PARSE, STEP_DIGEST, STEP_LOOKUP, STEP_JOIN, STEP_SEEK, STEP_FORWARD, STEP_STREAM, STEP_PASS,
+	STEP_ROUTE, STEP_BODY, STEP_PARSE, STEP_DIGEST, STEP_LOOKUP, STEP_JOIN, STEP_SEEK, STEP_QUEUE, STEP_FORWARD, STEP_STREAM, STEP_PASS,
 	STEP_ADMIN, STEP_FINISH, STEPS
 };
 extern const char *const step_name[STEPS];
@@ -83,6 +83,7 @@ struct exchange {
 	struct arena arena;
 	struct buf body;                     /* light: what is still wanted of the ask */
 	bool light;
+	bool peeks;                          /* a pass whose body is looked into for its model */
 	bool shows, lists;                   /* a pass whose body, or whose reply, names virtual models */
 	int64_t upload_length;               /* of a body that passes; -1: chunked */
 	size_t body_bytes;                   /* read so far, also of bodies that are not kept */
@@ -136,8 +137,10 @@ struct exchange {
 	bool streamed;                       /* the answer went out as a stream, though all at once */
 	struct buf lines_out;                /* scratch for lines, given back after each use */
 	struct pass *pass;
+	struct model_lists *model_lists;     /* being put together of several hosts' */
 	struct own *own;                     /* an endpoint of ours at work: admin.h; NULL: none */
 	struct alarm heartbeat;
+	const char *why;                     /* in the arena: what failed upstream, for its client; NULL: the error says it all */
 	const char *end;                     /* for the log: how it ended, "" when well */
 
 	/* large and set before they are read: not zeroed for every request */
@@ -212,10 +215,11 @@ void fetch_room(struct exchange *x);             /* a slow reader has caught up 
 void fetch_writable(struct exchange *x);
 void fetch_land(struct exchange *x, int status); /* the flight's answer is whole: store it, finish it */
 void fetch_fail(struct exchange *x, enum err e);
+void fetch_queued(struct exchange *x, bool waits);       /* it waits for a place at an upstream, or no longer */
 void fetch_done(struct exchange *x);             /* the leader's part is over, whatever became of it */
 
 /* pass.c: everything that is not asked */
-void pass_begin(struct exchange *x);             /* with what was read of the body so far */
+void pass_begin(struct exchange *x, bool whole); /* with what was read of the body so far, or the whole of it */
 size_t pass_body(struct exchange *x, struct slice bytes);
 void pass_body_whole(struct exchange *x);
 void pass_writable(struct exchange *x);

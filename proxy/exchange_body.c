@@ -5,6 +5,8 @@
 
 #include <stdlib.h>
 
+#include "proxy/destination.h"
+
 enum {
 	BODY_FREE = 4 << 10,             /* bodies so small are bounded by server.max_connections: not worth two locks */
 	SHARE_STEP = 64 << 10,           /* by which a share grows, and by a quarter of itself */
@@ -52,7 +54,7 @@ static void pass_instead(struct exchange *x)
 {
 	alarm_clear(&x->worker->alarms, &x->share_alarm);
 	x->bypass = BYPASS_TOO_LARGE;
-	pass_begin(x);
+	pass_begin(x, false);
 }
 
 static void on_share(struct mail *m)
@@ -84,11 +86,21 @@ static void on_share_alarm(struct alarm *a)
 	request_more(x->request);
 }
 
+/* So much of it is kept; of a body that is only looked into for its model that is enough. */
+static size_t most_kept(const struct exchange *x)
+{
+	size_t most = (size_t)x->config->server_max_body;
+
+	return x->peeks && most > DESTINATION_PEEK ? DESTINATION_PEEK : most;
+}
+
 void exchange_body_begin(struct exchange *x)
 {
 	int64_t length = x->request->content_length;
 
 	exchange_step(x, STEP_BODY);
+	if (x->peeks)
+		return;                          /* whatever its length: its beginning is looked into */
 	if (length > (int64_t)x->config->server_max_body ||
 	    (length > BODY_FREE && (uint64_t)length > budget_most(&x->worker->shared->buffered)))
 		pass_instead(x);
@@ -115,7 +127,7 @@ size_t exchange_body(struct exchange *x, struct slice bytes)
 		x->body_bytes -= bytes.len;
 		return 0;
 	}
-	if (len > x->config->server_max_body) {
+	if (len > most_kept(x)) {
 		pass_instead(x);
 		return pass_body(x, bytes);
 	}

@@ -106,8 +106,7 @@ void exchange_parse(struct exchange *x)
 	x->doubt = x->dialect->parse(buf_slice(&x->body), x->family, &x->arena, &x->ask);
 	if (x->doubt) {
 		x->bypass = BYPASS_BODY;
-		pass_begin(x);
-		pass_body_whole(x);
+		pass_begin(x, true);
 		return;
 	}
 	set_style(x, x->ask.model, x->family);

@@ -131,6 +131,8 @@ void reply_whole(struct exchange *x, int status, const char *content_type, char 
 		request_abort(x->request);
 }
 
+#define QUEUE_RETRY_S "30"                       /* who waited that long need not ask again at once */
+
 void reply_error(struct exchange *x, enum err e, const char *text)
 {
 	struct header h[REPLY_HEADERS] = { { "Content-Type", "application/json; charset=utf-8" } };
@@ -154,7 +156,7 @@ void reply_error(struct exchange *x, enum err e, const char *text)
 	}
 	n += origin_headers(x->origin, x->request, h + n);
 	if (x->status == 503)
-		h[n++] = (struct header){ "Retry-After", "1" };
+		h[n++] = (struct header){ "Retry-After", e == ERR_QUEUE_SLOW ? QUEUE_RETRY_S : "1" };
 	char *bytes = buf_take(&body, &len);
 	request_reply(x->request, x->status, h, n, bytes, len, false);
 }

@@ -147,7 +147,7 @@ static void pump_failed(struct exchange *x, enum err e)
 		return;
 	}
 	if (!x->head_sent && !passed) {
-		reply_error(x, e, NULL);
+		reply_error(x, e, x->why);
 		return;
 	}
 	if (!x->head_sent && !x->ask.stream) {

@@ -393,6 +393,15 @@ static void whole_end(struct exchange *x, enum err e)
 
 /* ---- the transfer ---- */
 
+/* Waiting in line for a place is a step of its own, as long as the client is there to have steps. */
+void fetch_queued(struct exchange *x, bool waits)
+{
+	enum step from = waits ? STEP_FORWARD : STEP_QUEUE, to = waits ? STEP_QUEUE : STEP_FORWARD;
+
+	if (x->request && x->step == from)
+		exchange_step(x, to);
+}
+
 static void on_head(struct transfer *t, int status)
 {
 	struct exchange *x = t->owner;
@@ -436,6 +445,8 @@ static void on_end(struct transfer *t, enum err e)
 
 	exchange_hold(x);
 	x->host = t->host;
+	if (*t->why)
+		x->why = arena_text(&x->arena, slice_text(t->why));
 	if (t->status == 0) {
 		if (e == ERR_OK)
 			e = ERR_UPSTREAM_BABBLE;
@@ -449,7 +460,14 @@ static void on_end(struct transfer *t, enum err e)
 	exchange_drop(x);
 }
 
-static const struct transfer_ops fetch_ops = { .on_head = on_head, .on_bytes = on_bytes, .on_end = on_end };
+static void on_queue(struct transfer *t)
+{
+	struct exchange *x = t->owner;
+
+	fetch_queued(x, t->queued);
+}
+
+static const struct transfer_ops fetch_ops = { .on_head = on_head, .on_bytes = on_bytes, .on_end = on_end, .on_queue = on_queue };
 
 /* ---- start ---- */
 
@@ -459,6 +477,9 @@ enum err fetch_prepare(struct exchange *x)
 	struct header found[HEADERS_MOST];
 	char *target = arena_text(&x->arena, x->request->target);
 	const struct config *c = x->config;
+	struct shared *s = x->worker->shared;
+	/* what is not looked up goes to a host that has the model too, though with any digest */
+	host_set may = x->hosts || hosts_count(s->hosts) == 1 ? x->hosts : models_hosts(s->models, x->ask.model_full);
 
 	size_t n = headers_forward(x->request, true, &x->arena, found, HEADERS_MOST);
 	struct header *h = n ? arena_alloc(&x->arena, n * sizeof *h) : NULL;
@@ -467,9 +488,10 @@ enum err fetch_prepare(struct exchange *x)
 	if (h)
 		memcpy(h, found, n * sizeof *h);
 	x->rq = (struct transfer_request){
-		.method = "POST", .target = target, .headers = h, .n_headers = n, .body = x->ask.forward, .may = x->hosts,
+		.method = "POST", .target = target, .headers = h, .n_headers = n, .body = x->ask.forward, .may = may,
 		.connect_ms = c->upstream_connect_timeout, .first_byte_ms = c->upstream_first_byte_timeout,
-		.idle_ms = c->upstream_idle_timeout, .max_in_flight = c->upstream_max_in_flight,
+		.idle_ms = c->upstream_idle_timeout, .queue_ms = c->upstream_queue_timeout,
+		.answer_ms = x->ask.stream ? 0 : c->upstream_answer_timeout,
 	};
 	return x->arena.full ? ERR_NO_MEMORY : ERR_OK;
 }
@@ -495,6 +517,8 @@ void fetch_start(struct exchange *x)
 	f->transfer = upstream_start(x->worker->upstream, &x->rq, &fetch_ops, x);
 	if (!f->transfer)
 		fetch_fail(x, ERR_NO_MEMORY);
+	else
+		fetch_queued(x, f->transfer->queued);
 }
 
 /* ---- going on ---- */

@@ -312,7 +312,10 @@ static void pull(struct http *h)
 		end(h, ERR_UPSTREAM_BROKE);
 		return;
 	}
-	h->heard |= n > 0;
+	if (n > 0 && !h->heard) {
+		h->heard = true;
+		h->heard_at = h->last_sign;
+	}
 	size_t used = http_parser_execute(&h->parser, &settings, bytes, (size_t)n);
 	if (!h->peer)
 		return;

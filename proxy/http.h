@@ -15,7 +15,15 @@ enum { UPSTREAM_HEAD_BYTES = 64 << 10 };
 
 struct http;
 
-/* What upstream.h is asked for, too: `uncounted`, `may` and all limits but connect_ms are for it alone. */
+/* What a request is to the upstreams: whether it takes a place, where it goes, and how often it may be sent. */
+enum transfer_kind {
+	TRANSFER_GENERATION,                 /* takes a place; says how well a host is; may be sent again to another */
+	TRANSFER_GENERATION_PASSED,          /* the same without a place */
+	TRANSFER_PASS,                       /* no place, and no word on how well a host is; may be sent again to another */
+	TRANSFER_CHANGE,                     /* no place; to the first host of the list that may have it, once */
+};
+
+/* What upstream.h is asked for, too: all but connect_ms, and what is sent, is for it alone. */
 struct transfer_request {
 	const char *method;
 	const char *target;                  /* path and query, raw */
@@ -26,8 +34,10 @@ struct transfer_request {
 	int64_t upload_length;               /* -1: chunked */
 	bool uncounted;                      /* the proxy's own question, not a client's: left out of the metrics */
 	bool bulk;                           /* a download in large pieces rather than a stream of small ones */
+	enum transfer_kind kind;
 	host_set may;                        /* which upstreams; 0: all */
-	int64_t connect_ms, first_byte_ms, idle_ms, max_in_flight;
+	int64_t connect_ms, first_byte_ms, idle_ms, queue_ms;
+	int64_t answer_ms;                   /* for the whole of a plain answer, in place of first_byte_ms; 0: it is a stream */
 };
 
 struct http_ops {
@@ -62,6 +72,7 @@ struct http {
 	http_parser parser;
 	struct buf head;                     /* NAME:VALUE lines */
 	bool heard, in_value, begun, whole, keep;
+	int64_t heard_at;                    /* loop_now() of the reply's first byte */
 };
 
 /* Sends rq, which must live until http_sent(), to the host; a body that can be sent again is, once, when a connection that

@@ -163,6 +163,7 @@ static void reload(void)
 	config_restart_keys(fresh, name_key, NULL);
 	apply_log(fresh);
 	budget_limit(&shared.buffered, fresh->server_max_buffered);
+	hosts_limit(shared.hosts, fresh->upstream_max_in_flight);
 	for (size_t i = 0; i < shared.n_workers; i++) {
 		tell(i, (struct worker_order){ .config = config_hold(fresh) });
 	}
@@ -279,6 +280,7 @@ static int serve(void)
 	raise_descriptor_limit(config);
 	shared.started_ms = wall_now();
 	shared.hosts = hosts_new(config->upstream_url_list.at, config->upstream_url_list.n);
+	hosts_limit(shared.hosts, config->upstream_max_in_flight);
 	shared.models = models_new(shared.hosts);
 	shared.flights = flights_new();
 	shared.recent = recent_new();

@@ -101,7 +101,7 @@ struct metrics_upstream {
 };
 struct metrics_extra {
 	bool store_up;
-	uint64_t store_entries, store_bytes;
+	uint64_t store_entries, store_bytes, queue_length;
 	uint64_t store_errors;               /* those the store counted itself; added to the workers' */
 	uint64_t log_lines_lost;             /* counted by the log alone */
 	const struct metrics_upstream *upstreams;

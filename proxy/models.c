@@ -173,6 +173,21 @@ bool models_has(struct models *m, int host, struct slice model_full, const char 
 	return has;
 }
 
+host_set models_hosts(struct models *m, struct slice model_full)
+{
+	char name[NAME_MAX_BYTES];
+	host_set have = 0;
+
+	if (!name_of(model_full, name, sizeof name))
+		return 0;
+	pthread_mutex_lock(&m->lock);
+	for (size_t i = 0; i < m->n; i++)
+		if (digest_of(&m->list[i], name))
+			have |= (host_set)1 << i;
+	pthread_mutex_unlock(&m->lock);
+	return have;
+}
+
 uint64_t models_generation(struct models *m)
 {
 	uint64_t changes = atomic_load_explicit(&m->changes, memory_order_acquire);

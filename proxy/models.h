@@ -36,6 +36,8 @@ enum models_news { MODEL_KNOWN, MODEL_UNKNOWN, MODELS_NOT_LEARNT };
 enum models_news models_find(struct models *m, struct slice model_full, char digest[DIGEST_MAX], host_set *have, struct models_waiter *w);
 /* Has the host this model with just this digest, by the last look? */
 bool models_has(struct models *m, int host, struct slice model_full, const char *digest);
+/* The hosts that have a model of this name, whatever its digest; 0: none is known to. */
+host_set models_hosts(struct models *m, struct slice model_full);
 /* Changes whenever what models_find() says of digests may have changed; 0: nothing is known yet. */
 uint64_t models_generation(struct models *m);
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "proxy/base/log.h"
+#include "proxy/destination.h"
 #include "proxy/exchange.h"
 #include "proxy/headers.h"
 #include "proxy/model_change.h"
@@ -111,12 +112,22 @@ static void reply_list(struct exchange *x, struct transfer *t)
 	buf_fini(&longer);
 }
 
+/* It has been sent whole, and is not wanted again. */
+static void let_body_go(struct exchange *x)
+{
+	buf_fini(&x->pass->up);
+	x->pass->up_at = 0;
+	exchange_share_back(x);
+}
+
 static bool on_bytes(struct transfer *t, struct slice bytes)
 {
 	struct exchange *x = t->owner;
 
 	if (x->pass->changes)
 		model_change_bytes(&x->pass->change, bytes);
+	if (x->pass->up_whole && transfer_sent(t))
+		let_body_go(x);
 	if (keeps_list(x, t->status)) {
 		if (x->pass->list.limit == 0)
 			buf_init(&x->pass->list, VIRTUAL_LIST_MAX);
@@ -161,7 +172,7 @@ static void on_end(struct transfer *t, enum err e)
 	if (!e && keeps_list(x, t->status))
 		reply_list(x, t);
 	if (e && !x->head_sent)
-		reply_error(x, e, NULL);
+		reply_error(x, e, *t->why ? t->why : NULL);
 	else if (x->head_sent) {
 		if (e)
 			x->end = err_info[e].name;
@@ -205,7 +216,9 @@ static size_t on_upload(struct transfer *t, char *to, size_t max)
 	return n;
 }
 
-static const struct transfer_ops pass_ops = { on_head, on_bytes, on_end, on_upload };
+static const struct transfer_ops pass_ops = {
+	.on_head = on_head, .on_bytes = on_bytes, .on_end = on_end, .on_upload = on_upload,
+};
 
 size_t pass_body(struct exchange *x, struct slice bytes)
 {
@@ -249,10 +262,12 @@ void pass_body_whole(struct exchange *x)
 
 /* ---- start and end ---- */
 
-void pass_begin(struct exchange *x)
+void pass_begin(struct exchange *x, bool whole)
 {
 	const struct config *c = x->config;
 	struct request *r = x->request;
+	bool several = hosts_count(x->worker->shared->hosts) > 1;
+	struct destination to = destination_find(r, several ? buf_slice(&x->body) : (struct slice){ 0 }, x->worker->shared->models);
 
 	/* also of a body whose parsing has filled its room: passing it on needs a little, and not of that */
 	x->arena.limit += PASS_ARENA;
@@ -276,10 +291,14 @@ void pass_begin(struct exchange *x)
 	x->body = (struct buf){ .limit = x->body.limit };
 	p->rq = (struct transfer_request){
 		.method = arena_text(&x->arena, slice_text(r->method)), .target = target, .headers = h, .n_headers = n,
-		.upload = r->has_body, .upload_length = x->upload_length, .bulk = true,
+		.body = whole ? buf_slice(&p->up) : (struct slice){ 0 }, .upload = r->has_body && !whole,
+		.upload_length = x->upload_length, .bulk = true, .kind = to.kind, .may = to.may,
 		.connect_ms = c->upstream_connect_timeout, .first_byte_ms = c->upstream_first_byte_timeout,
 		.idle_ms = c->upstream_idle_timeout,
+		/* whoever may be waiting for an answer as a whole is given the time for one */
+		.answer_ms = r->has_body && !to.streams ? c->upstream_answer_timeout : 0,
 	};
+	p->up_whole = whole;
 	if (p->rq.method && !x->arena.full)
 		p->transfer = upstream_start(x->worker->upstream, &p->rq, &pass_ops, x);
 	if (!p->transfer)

@@ -8,6 +8,8 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -24,6 +26,7 @@ struct peer {
 	struct peer_user *user;          /* NULL: unused */
 	int host;
 	CURL *easy;                      /* while it is being made; with TLS to its end */
+	struct curl_owned owned;
 	bool tls;
 	int fd;                          /* -1: not yet */
 	uv_poll_t poll;                  /* from then on */
@@ -44,6 +47,7 @@ struct peers {
 		char *authority;
 		bool tls;
 		struct peer *newest, *oldest;    /* unused */
+		bool renew;              /* the last connection failed: its name may have another address by now */
 	} host[HOSTS_MAX];
 	size_t n_idle;
 	struct alarm look;
@@ -204,7 +208,7 @@ static enum err adopt(struct peer *peer)
 		peer->easy = NULL;
 	}
 	if (fd < 0)
-		return ERR_UPSTREAM_DOWN;
+		return ERR_NO_DESCRIPTORS;
 	if (uv_poll_init(&peers->loop->uv, &peer->poll, fd)) {
 		if (!peer->tls)
 			close(fd);
@@ -244,12 +248,32 @@ static enum host_cause cause_of(const struct peer *peer, CURLcode code, const ch
 	}
 }
 
+/* Nothing of it is the upstream's: this process has no descriptor left, or this machine no port. A name may not have been looked
+ * up for want of one, which nobody tells, so one is asked for here. */
+static bool is_ours(const struct peer *peer, CURLcode code)
+{
+	int error = peer->owned.error;
+	long os_error = 0;
+
+	curl_easy_getinfo(peer->easy, CURLINFO_OS_ERRNO, &os_error);
+	if (error == EMFILE || error == ENFILE || error == ENOBUFS || (code == CURLE_COULDNT_CONNECT && os_error == EADDRNOTAVAIL))
+		return true;
+	if (code != CURLE_COULDNT_RESOLVE_HOST)
+		return false;
+	int fd = eventfd(0, EFD_CLOEXEC);
+	if (fd >= 0)
+		close(fd);
+	return fd < 0;
+}
+
 static enum err not_made(struct peer *peer, CURLcode code)
 {
 	const char *detail;
 
 	if (code == CURLE_OUT_OF_MEMORY)
 		return ERR_NO_MEMORY;
+	if (is_ours(peer, code))
+		return ERR_NO_DESCRIPTORS;
 	enum host_cause cause = cause_of(peer, code, &detail);
 	host_down(peer->peers->hosts, (size_t)peer->host, cause, detail);
 	return ERR_UPSTREAM_DOWN;
@@ -269,6 +293,7 @@ static void on_moved(void *arg)
 		CURLcode code = m->data.result;          /* only then it is there */
 		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&peer);
 		e = code == CURLE_OK ? adopt(peer) : not_made(peer, code);
+		peers->host[peer->host].renew = code != CURLE_OK;
 		peer->user->on_open(peer->user, e);
 	}
 }
@@ -281,7 +306,7 @@ struct peer *peer_dial(struct peers *peers, int host, int64_t ms, struct peer_us
 	if (!peer || !easy)
 		goto fail;
 	*peer = (struct peer){ .peers = peers, .user = user, .host = host, .easy = easy, .tls = peers->host[host].tls, .fd = -1 };
-	curl_loop_own(&peers->curl, easy);
+	curl_loop_own(&peers->curl, easy, &peer->owned);
 	curl_easy_setopt(easy, CURLOPT_SHARE, peers->share);
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, peer);
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, peer->why);
@@ -293,6 +318,7 @@ struct peer *peer_dial(struct peers *peers, int host, int64_t ms, struct peer_us
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)ms);
 	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)TLS_BUFFER);
+	curl_easy_setopt(easy, CURLOPT_DNS_CACHE_TIMEOUT, peers->host[host].renew ? 0L : (long)PEER_NAME_S);
 	if (curl_multi_add_handle(peers->curl.multi, easy) == CURLM_OK)
 		return peer;
 fail:

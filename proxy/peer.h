@@ -4,6 +4,8 @@
  * Ownership  peer_take() and peer_dial() lend a connection to its user, until peer_keep() or peer_close().
  * Threads    the worker's loop.
  * Callbacks  from the loop, never inside a call here; none after peer_keep() or peer_close(), which they may call.
+ * Names      are kept for PEER_NAME_S, and looked up again for the next connection after one that failed.
+ * Errors     of on_open(): UPSTREAM_DOWN; NO_DESCRIPTORS and NO_MEMORY, which are not the upstream's.
  * Limits     PEER_IDLE_MOST connections are kept unused, for PEER_IDLE_MS at most; making one has the time it is given. */
 #ifndef PROXY_PEER_H
 #define PROXY_PEER_H
@@ -14,7 +16,7 @@
 #include "proxy/base/buf.h"
 #include "proxy/hosts.h"
 
-enum { PEER_IDLE_MOST = 256, PEER_IDLE_MS = 110000 };
+enum { PEER_IDLE_MOST = 256, PEER_IDLE_MS = 110000, PEER_NAME_S = 30 };
 enum { PEER_READ = 1, PEER_WRITE = 2 };
 
 struct peers;

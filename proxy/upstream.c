@@ -3,11 +3,13 @@
  * An ended or cancelled transfer gives up its connection at once and calls its owner no more; its memory and its place at the
  * upstream go at the end of the loop's turn, when nobody on the stack still looks at it.
  *
- * An upstream that fails before the first byte of its reply is not asked again; another one is, if there is one and the
- * body can be sent again (a streamed body can only if none of it was read). */
+ * What failed before its owner has heard of a reply is sent to another upstream that may have it, if there is one: to each in
+ * turn while none could be connected to, for then nothing was done; else to one more, if what was asked may be done twice. A
+ * body that is streamed cannot be sent again once some of it was read. */
 #include "proxy/upstream.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "proxy/base/log.h"
@@ -23,6 +25,8 @@ struct private {
 	struct alarm alarm;
 	bool over;                           /* the owner is not to be called any more */
 	host_set tried;
+	bool again;                          /* a host that had the request failed, and it was sent to another */
+	int64_t asked_at;                    /* loop_now(): of a host, or for a place */
 	struct burial burial;
 };
 
@@ -60,7 +64,7 @@ static void bury(struct burial *b)
 	struct private *t = (struct private *)((char *)b - offsetof(struct private, burial));
 
 	if (t->ticket.host >= 0)
-		hosts_give(t->u->hosts, &t->ticket, t->rq.max_in_flight);
+		hosts_give(t->u->hosts, &t->ticket);
 	if (t->ticket.mail.posted) {             /* its mail is under way: once more, next turn */
 		loop_bury(t->u->loop, &t->burial);
 		return;
@@ -99,62 +103,193 @@ void upstream_cancel(struct transfer *pub)
 	stop(t);
 }
 
-/* Another upstream that has not been asked yet, if the failure came before the first byte. */
+/* ---- failures ---- */
+
+static const char *url_of(const struct private *t)
+{
+	return hosts_url(t->u->hosts, (size_t)t->pub.host);
+}
+
+/* Only what is asked of a model says that a host which had failed is well again: others answer though the models hang. */
+static bool tells_how_it_is(const struct private *t)
+{
+	return !t->rq.uncounted && (t->rq.kind == TRANSFER_GENERATION || t->rq.kind == TRANSFER_GENERATION_PASSED);
+}
+
+static void say_why(struct private *t, enum err e)
+{
+	char *to = t->pub.why;
+	const char *url = t->pub.host >= 0 ? url_of(t) : "";
+	struct host_state state;
+
+	switch (e) {
+	case ERR_UPSTREAM_DOWN:
+		state = host_state_of(t->u->hosts, (size_t)t->pub.host);
+		snprintf(to, UPSTREAM_WHY_MAX, "the upstream %s could not be reached: %s; check that Ollama runs and that upstream.url is right",
+		         url, state.why);
+		break;
+	case ERR_UPSTREAM_BROKE:
+		snprintf(to, UPSTREAM_WHY_MAX, "the upstream %s closed the connection before its answer was complete; try again", url);
+		break;
+	case ERR_UPSTREAM_BABBLE:
+		snprintf(to, UPSTREAM_WHY_MAX, "the upstream %s sent something that is not an answer; check upstream.url", url);
+		break;
+	case ERR_UPSTREAM_SLOW:
+		snprintf(to, UPSTREAM_WHY_MAX, "the upstream %s sent nothing for too long (upstream.%s)", url,
+		         t->pub.status || t->http.heard ? "idle_timeout" : t->rq.answer_ms ? "answer_timeout" : "first_byte_timeout");
+		break;
+	default:
+		*to = '\0';
+	}
+}
+
+/* What failed speaks against the host. With others to choose from it is passed over for a while. */
+static void hold_against(struct private *t, enum err e, int status)
+{
+	struct hosts *h = t->u->hosts;
+
+	if (t->rq.uncounted)
+		return;                          /* how it answers a look is told by who looks */
+	if (!hosts_failed(h, &t->ticket, e == ERR_UPSTREAM_SLOW) || hosts_count(h) == 1)
+		return;
+	if (e)
+		log_line(LOG_WARN, "upstream", "%s failed (%s): others are asked first for a while", url_of(t), err_info[e].name);
+	else
+		log_line(LOG_WARN, "upstream", "%s answered with %d: others are asked first for a while", url_of(t), status);
+}
+
+static bool speaks_against(enum err e)
+{
+	return e == ERR_UPSTREAM_DOWN || e == ERR_UPSTREAM_BROKE || e == ERR_UPSTREAM_BABBLE || e == ERR_UPSTREAM_SLOW;
+}
+
+static bool is_busy_status(int status)
+{
+	return status == 502 || status == 503 || status == 504;
+}
+
+/* The hosts that may be asked after this failure; none: it is final. e ERR_OK: the host replied, and is busy. */
+static host_set left_after(const struct private *t, enum err e)
+{
+	const struct hosts *h = t->u->hosts;
+	host_set left = t->ticket.may & ~t->tried & ~((host_set)1 << t->pub.host) & hosts_all(h);
+
+	if (t->pub.status || t->http.upload_begun || (e && !speaks_against(e)))
+		return 0;
+	if (e == ERR_UPSTREAM_DOWN)
+		return left;
+	if (t->again || t->rq.kind == TRANSFER_CHANGE)
+		return 0;
+	return e ? left : hosts_well(t->u->hosts, left);         /* a reply is better than another's silence */
+}
+
+/* To another upstream, if one may be asked. */
 static bool fail_over(struct private *t, enum err e)
 {
 	struct upstream *u = t->u;
-	host_set left;
+	host_set left = left_after(t, e);
 
-	if (t->pub.status || t->http.upload_begun || (e != ERR_UPSTREAM_DOWN && e != ERR_UPSTREAM_BROKE))
-		return false;
-	t->tried |= 1u << t->pub.host;
-	left = t->ticket.may & ~t->tried & (hosts_count(u->hosts) >= 32 ? UINT32_MAX : (1u << hosts_count(u->hosts)) - 1);
 	if (!left)
 		return false;
-	log_line(LOG_DEBUG, "upstream", "%s failed before its first byte (%s); trying another", hosts_url(u->hosts, (size_t)t->pub.host),
-	         err_info[e].name);
+	log_line(LOG_DEBUG, "upstream", "%s failed before its first byte (%s); trying another", url_of(t),
+	         e ? err_info[e].name : "it is busy");
 	count(t, &u->metrics->upstream_errors);
-	hosts_give(u->hosts, &t->ticket, t->rq.max_in_flight);
-	t->ticket.tried = t->tried;
+	t->tried |= (host_set)1 << t->pub.host;
+	t->again |= e != ERR_UPSTREAM_DOWN;
+	hosts_give(u->hosts, &t->ticket);
 	t->ticket.may = left;
 	begin(t);
 	return true;
+}
+
+static void failed(struct private *t, enum err e)
+{
+	if (speaks_against(e))
+		hold_against(t, e, 0);
+	say_why(t, e);
+	http_stop(&t->http);
+	if (!fail_over(t, e))
+		end(t, e);
 }
 
 static void on_http_end(struct http *h, enum err e)
 {
 	struct private *t = of_http(h);
 
-	if (!fail_over(t, e))
-		end(t, e);
+	if (e)
+		failed(t, e);
+	else
+		end(t, ERR_OK);
 }
 
 /* ---- bytes ---- */
 
+/* How much longer the upstream may take to go on. */
+static int64_t patience(const struct private *t)
+{
+	const struct http *h = &t->http;
+	const struct transfer_request *rq = &t->rq;
+	int64_t now = loop_now(t->u->loop), left;
+
+	if (h->paused || h->upload_paused)
+		return rq->idle_ms;              /* it is not the upstream that keeps silent: whoever paused has a timer */
+	if (t->pub.status)
+		left = rq->idle_ms - (now - h->last_sign);
+	else if (h->heard)
+		left = rq->idle_ms - (now - h->heard_at);        /* once begun a head comes whole, not a byte now and then */
+	else
+		left = (rq->answer_ms ? rq->answer_ms : rq->first_byte_ms) - (now - h->last_sign);
+	int64_t whole = rq->answer_ms && rq->kind == TRANSFER_GENERATION ? rq->answer_ms - (now - t->asked_at) : left;
+	return whole < left ? whole : left;
+}
+
+static void on_alarm(struct alarm *a);
+
+/* Looked at anew at least as often as an answer may be silent: what is waited for changes with its first byte. */
+static void wait_on(struct private *t, int64_t ms)
+{
+	alarm_set(t->u->alarms, &t->alarm, ms < t->rq.idle_ms ? ms : t->rq.idle_ms, on_alarm);
+}
+
 static void on_alarm(struct alarm *a)
 {
 	struct private *t = (struct private *)((char *)a - offsetof(struct private, alarm));
-	int64_t limit = t->pub.status ? t->rq.idle_ms : t->rq.first_byte_ms;
-	int64_t silent = loop_now(t->u->loop) - t->http.last_sign;
+	int64_t left = patience(t);
 
-	if (t->http.paused || t->http.upload_paused)
-		silent = 0;                      /* it is not the upstream that keeps silent: whoever paused has a timer */
-	if (silent < limit) {
-		alarm_set(t->u->alarms, a, limit - silent, on_alarm);
-		return;
-	}
-	end(t, ERR_UPSTREAM_SLOW);
+	if (left > 0)
+		wait_on(t, left);
+	else
+		failed(t, ERR_UPSTREAM_SLOW);
+}
+
+static void on_busy(struct alarm *a)
+{
+	struct private *t = (struct private *)((char *)a - offsetof(struct private, alarm));
+
+	if (!fail_over(t, ERR_OK))
+		failed(t, ERR_UPSTREAM_BROKE);   /* the other one has gone in this moment */
 }
 
 static void on_http_head(struct http *h, int status)
 {
 	struct private *t = of_http(h);
+	struct hosts *hosts = t->u->hosts;
 
+	host_replied(hosts, (size_t)t->pub.host);
+	if (is_busy_status(status)) {
+		hold_against(t, ERR_OK, status);
+		if (left_after(t, ERR_OK)) {
+			http_stop(h);            /* from the loop: the reply is being read */
+			alarm_set(t->u->alarms, &t->alarm, 0, on_busy);
+			return;
+		}
+	} else if (tells_how_it_is(t)) {
+		hosts_worked(hosts, &t->ticket);
+	}
 	t->pub.status = status;
 	if (status >= 500)
 		count(t, &t->u->metrics->upstream_errors);
-	host_replied(t->u->hosts, (size_t)t->pub.host);
-	alarm_set(t->u->alarms, &t->alarm, t->rq.idle_ms, on_alarm);
+	wait_on(t, t->rq.idle_ms);
 	t->ops->on_head(&t->pub, status);
 }
 
@@ -209,11 +344,12 @@ static enum err send_off(struct private *t)
 	enum err e;
 
 	t->pub.host = t->ticket.host;
+	t->asked_at = loop_now(u->loop);
 	e = http_start(&t->http, u->peers, u->loop, t->pub.host, &t->rq, &http_ops);
 	if (e)
 		return e;
 	count(t, &u->metrics->upstream_requests);
-	alarm_set(u->alarms, &t->alarm, t->rq.first_byte_ms, on_alarm);
+	wait_on(t, t->rq.answer_ms ? t->rq.answer_ms : t->rq.first_byte_ms);
 	return ERR_OK;
 }
 
@@ -222,9 +358,20 @@ static void on_no_start(struct alarm *a)
 	end((struct private *)((char *)a - offsetof(struct private, alarm)), ERR_NO_MEMORY);
 }
 
+/* ---- in line for a place ---- */
+
+static void queue_over(struct private *t)
+{
+	t->pub.queued = false;
+	metric_observe_us(t->u->metrics, queue_seconds, 0, (loop_now(t->u->loop) - t->asked_at) * 1000);
+}
+
 static void on_no_place(struct alarm *a)
 {
-	end((struct private *)((char *)a - offsetof(struct private, alarm)), ERR_UPSTREAM_SLOW);
+	struct private *t = (struct private *)((char *)a - offsetof(struct private, alarm));
+
+	queue_over(t);
+	end(t, ERR_QUEUE_SLOW);
 }
 
 static void on_place(struct mail *m)
@@ -233,16 +380,23 @@ static void on_place(struct mail *m)
 
 	if (t->over)
 		return;
+	queue_over(t);
 	enum err e = send_off(t);
 	if (e)
 		end(t, e);
+	else if (t->ops->on_queue)
+		t->ops->on_queue(&t->pub);
 }
 
-/* Never calls back before it returns: what goes wrong at once is told from the loop. */
+/* Never calls back before it returns, but for on_queue(): what goes wrong at once is told from the loop. */
 static void begin(struct private *t)
 {
-	if (!hosts_take(t->u->hosts, &t->ticket, t->rq.max_in_flight)) {
-		alarm_set(t->u->alarms, &t->alarm, t->rq.first_byte_ms, on_no_place);
+	if (!hosts_take(t->u->hosts, &t->ticket)) {
+		t->asked_at = loop_now(t->u->loop);
+		t->pub.queued = true;
+		alarm_set(t->u->alarms, &t->alarm, t->rq.queue_ms, on_no_place);
+		if (t->tried && t->ops->on_queue)
+			t->ops->on_queue(&t->pub);
 		return;
 	}
 	if (send_off(t))
@@ -261,7 +415,10 @@ struct transfer *upstream_start(struct upstream *u, const struct transfer_reques
 	t->rq = *rq;
 	t->ops = ops;
 	t->burial.bury = bury;
-	t->ticket = (struct host_ticket){ .mail.run = on_place, .loop = u->loop, .may = rq->may ? rq->may : UINT32_MAX, .host = -1 };
+	t->ticket = (struct host_ticket){ .mail.run = on_place, .loop = u->loop, .may = rq->may ? rq->may : UINT32_MAX,
+	                                  .no_place = rq->uncounted || rq->kind != TRANSFER_GENERATION,
+	                                  .untold = !tells_how_it_is(t), .in_order = rq->kind == TRANSFER_CHANGE,
+	                                  .host = -1 };
 	u->n_transfers++;
 	begin(t);
 	return &t->pub;

@@ -6,7 +6,8 @@
  * Threads    the worker's loop.
  * Callbacks  on_head once, on_bytes any number of times, on_end once and last; none before upstream_start() has
  *            returned, none after upstream_cancel(). From inside them every call here is allowed.
- * Limits     a reply's head: UPSTREAM_HEAD_BYTES. Every wait (place, connection, first byte, silence) has a timer. */
+ * Limits     a reply's head: UPSTREAM_HEAD_BYTES. Every wait (place, connection, first byte, the rest of
+ *            the head, silence) has a timer. */
 #ifndef PROXY_UPSTREAM_H
 #define PROXY_UPSTREAM_H
 
@@ -14,6 +15,8 @@
 #include "proxy/hosts.h"
 #include "proxy/http.h"
 #include "proxy/metrics.h"
+
+enum { UPSTREAM_WHY_MAX = 512 };
 
 struct upstream;
 struct transfer;
@@ -26,12 +29,15 @@ struct transfer_ops {
 	void (*on_end)(struct transfer *t, enum err e);
 	/* Streamed bodies: as http_ops'; UPLOAD_PAUSE waits for upstream_upload_more(). */
 	size_t (*on_upload)(struct transfer *t, char *to, size_t max);
+	void (*on_queue)(struct transfer *t);        /* `queued` is another than before; may be NULL */
 };
 
 struct transfer {                            /* read-only for owners, but for `owner` */
 	void *owner;
 	int status;                          /* 0 until on_head */
 	int host;                            /* which upstream answers */
+	bool queued;                         /* it waits for a place at an upstream */
+	char why[UPSTREAM_WHY_MAX];          /* what failed, where, in a sentence for people; empty: the error says it all */
 	uint64_t bytes;
 };
 

@@ -114,12 +114,12 @@ def followers_of_a_dead_leader(s):
 
 def silent_before_the_first_byte(s):
     f = s.fake()
-    p = s.proxy(f, dict(OFF, **{'upstream.first_byte_timeout': '300ms'}))
+    p = s.proxy(f, dict(OFF, **{'upstream.first_byte_timeout': '300ms', 'upstream.answer_timeout': '600ms'}))
     r = p.generate('[[barrier=never barrier_at=0]]')
-    assert r.status == 504 and r.error(), r
+    assert r.status == 504 and f.url in r.error() and 'first_byte_timeout' in r.error(), r
     f.wait('cancelled')
     r = p.generate('[[barrier=never barrier_at=0]] plain', stream=False)
-    assert r.status == 504, r
+    assert r.status == 504 and 'answer_timeout' in r.error(), r
 
 
 def silent_inside_an_answer(s):

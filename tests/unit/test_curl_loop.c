@@ -40,7 +40,7 @@ enum { PATIENCE_MS = 5000, TRANSFERS_MOST = 200, LOOKED_UP_MS = 30, CONNECT_MS =
 enum { FULL = 3, BUSY_MS = 300 };
 _Static_assert((int)CROWD_MOST == (int)SOCKETS_LEAST, "a crowd is as many as the first table has room for");
 
-struct one { CURL *easy; bool began, ended; CURLcode result; };
+struct one { CURL *easy; struct curl_owned owned; bool began, ended; CURLcode result; };
 
 static const char *nobody_else[] = { NULL };
 static int listening;
@@ -144,7 +144,7 @@ static void start(struct one *t, const char *name, const char *path, bool connec
 	curl_easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_MS);
 	curl_easy_setopt(t->easy, CURLOPT_WRITEFUNCTION, swallow);
 	curl_easy_setopt(t->easy, CURLOPT_WRITEDATA, t);
-	curl_loop_own(&curl, t->easy);
+	curl_loop_own(&curl, t->easy, &t->owned);
 	curl_multi_add_handle(curl.multi, t->easy);
 }
 

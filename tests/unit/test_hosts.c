@@ -60,7 +60,7 @@ static int64_t busy(const struct hosts *h)
 	int64_t n = 0;
 
 	for (size_t i = 0; i < h->n; i++)
-		n += h->host[i].in_flight;
+		n += h->host[i].in_flight + h->host[i].passing;
 	return n;
 }
 
@@ -69,8 +69,8 @@ static void nobody_waits(const struct hosts *h)
 	for (size_t i = 0; i < LINES; i++) {
 		assert_null(h->line[i].first);
 		assert_ptr_equal(h->line[i].last, &h->line[i].first);
-		assert_int_equal(h->line[i].all, 0);
 	}
+	assert_int_equal(h->waiting, 0);
 }
 
 static void the_least_busy_of_those_that_are_up(void **state)
@@ -81,28 +81,240 @@ static void the_least_busy_of_those_that_are_up(void **state)
 	(void)state;
 	assert_string_equal(hosts_url(h, 0), "http://a");
 	assert_string_equal(hosts_url(h, 1), "http://b");
+	assert_int_equal(hosts_all(h), 7);
 	hosts_set_up(h, 1, true);
 	hosts_set_up(h, 2, true);
+	assert_int_equal(hosts_all_up(h), 6);
 	for (int i = 0; i < 8; i++)
 		t[i] = ticket(UINT32_MAX);
 	for (int i = 0; i < 4; i++)
-		assert_true(hosts_take(h, &t[i], 0));
+		assert_true(hosts_take(h, &t[i]));
 	assert_int_equal(h->host[0].in_flight, 0);       /* held to be down: only when nothing else is left */
 	assert_int_equal(h->host[1].in_flight, 2);
 	assert_int_equal(h->host[2].in_flight, 2);
-	assert_true(hosts_take(h, &t[4], 2));
+	t[4].may = 1;
+	assert_true(hosts_take(h, &t[4]));
 	assert_int_equal(t[4].host, 0);
-	t[5].may = 1u << 1;
-	assert_false(hosts_take(h, &t[5], 2));
-	t[6].tried = 1u << 1 | 1u << 2;
-	assert_true(hosts_take(h, &t[6], 0));
-	assert_int_equal(t[6].host, 0);                  /* what was tried comes last, even after what is down */
+	hosts_limit(h, 2);
+	assert_false(hosts_take(h, &t[5]));              /* the line of those that are up, rather than one that is down */
+	hosts_give(h, &t[0]);
+	assert_true(t[5].host > 0);
 	hosts_leave(h, &t[5]);
-	for (int i = 0; i < 7; i++)
-		if (t[i].host >= 0)
-			hosts_give(h, &t[i], 2);
+	for (int i = 1; i < 6; i++)
+		hosts_give(h, &t[i]);
 	assert_int_equal(busy(h), 0);
 	turn();
+	hosts_free(h);
+}
+
+static void equals_take_turns(void **state)
+{
+	struct hosts *h = hosts_new(urls, 3);
+	struct host_ticket t = ticket(UINT32_MAX);
+	int seen[3] = { 0 };
+
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		hosts_set_up(h, (size_t)i, true);
+	for (int i = 0; i < 9; i++) {
+		assert_true(hosts_take(h, &t));
+		seen[t.host]++;
+		hosts_give(h, &t);
+	}
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(seen[i], 3);
+	t.in_order = true;                               /* what changes models: always the first that has it */
+	for (int i = 0; i < 3; i++) {
+		assert_true(hosts_take(h, &t));
+		assert_int_equal(t.host, 0);
+		hosts_give(h, &t);
+	}
+	hosts_free(h);
+}
+
+/* The limit is the balancer's: whoever gives back, and without a place too, nobody is let in beyond it. */
+static void the_limit_holds_whoever_gives_back(void **state)
+{
+	enum { N = 12 };
+	struct hosts *h = hosts_new(urls, 1);
+	struct host_ticket t[N], pass = ticket(UINT32_MAX);
+	int inside = 0;
+
+	(void)state;
+	hosts_limit(h, 2);
+	pass.no_place = true;
+	for (int i = 0; i < N; i++) {
+		t[i] = ticket(UINT32_MAX);
+		assert_int_equal(hosts_take(h, &t[i]), i < 2);
+	}
+	assert_int_equal(hosts_waiting(h), N - 2);
+	assert_true(hosts_take(h, &pass));
+	hosts_give(h, &pass);
+	hosts_set_up(h, 0, true);
+	hosts_worked(h, &t[0]);
+	assert_int_equal(busy(h), 2);
+	assert_int_equal(hosts_waiting(h), N - 2);
+	hosts_limit(h, 4);                               /* raised: two more, and no others */
+	assert_int_equal(busy(h), 4);
+	hosts_limit(h, 3);                               /* lowered: what is taken stays */
+	hosts_give(h, &t[0]);
+	assert_int_equal(busy(h), 3);
+	hosts_give(h, &t[1]);
+	assert_int_equal(busy(h), 3);
+	hosts_limit(h, 0);
+	for (int i = 0; i < N; i++)
+		inside += t[i].host >= 0;
+	assert_int_equal(inside, N - 2);
+	assert_int_equal(hosts_waiting(h), 0);
+	for (int i = 2; i < N; i++)
+		hosts_give(h, &t[i]);
+	assert_int_equal(busy(h), 0);
+	turn();
+	hosts_free(h);
+}
+
+/* The host a question goes to, given back at once. */
+static int one_goes_to(struct hosts *h)
+{
+	struct host_ticket t = ticket(UINT32_MAX);
+
+	assert_true(hosts_take(h, &t));
+	int host = t.host;
+	hosts_give(h, &t);
+	return host;
+}
+
+static void who_failed_is_passed_over_for_a_while(void **state)
+{
+	struct hosts *h = hosts_new(urls, 2);
+	struct host_ticket a = ticket(1), also = ticket(1), both = ticket(3), waiting = ticket(3);
+
+	(void)state;
+	hosts_set_up(h, 0, true);
+	hosts_set_up(h, 1, true);
+	assert_true(hosts_take(h, &a));
+	assert_true(hosts_take(h, &also));
+	hosts_failed(h, &a, false);
+	hosts_failed(h, &also, false);                   /* at the same time: it counts once */
+	assert_int_equal(h->host[0].fails, 1);
+	hosts_give(h, &a);
+	hosts_give(h, &also);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(one_goes_to(h), 1);
+	/* rather in line for the other one than there */
+	hosts_limit(h, 1);
+	assert_true(hosts_take(h, &both));
+	assert_int_equal(both.host, 1);
+	assert_false(hosts_take(h, &waiting));
+	assert_true(hosts_take(h, &a));                  /* but who may have no other has it */
+	assert_int_equal(a.host, 0);
+	hosts_give(h, &a);
+	hosts_give(h, &both);
+	assert_int_equal(waiting.host, 1);
+	hosts_give(h, &waiting);
+	hosts_limit(h, 0);
+	/* the while is over: one tries it, the others still pass it over */
+	h->host[0].avoid_until = 0;
+	h->after = 0;
+	assert_true(hosts_take(h, &both));
+	assert_int_equal(both.host, 0);
+	assert_true(both.trial);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(one_goes_to(h), 1);
+	int64_t before = h->host[0].avoid_until;
+	hosts_failed(h, &both, false);                   /* twice as long */
+	assert_int_equal(h->host[0].fails, 2);
+	assert_true(h->host[0].avoid_until > before);
+	hosts_worked(h, &both);
+	assert_int_equal(h->host[0].fails, 0);
+	hosts_give(h, &both);
+	int seen[2] = { 0 };
+	for (int i = 0; i < 4; i++)
+		seen[one_goes_to(h)]++;
+	assert_int_equal(seen[0], 2);
+	/* waited for in vain: not again soon; and never longer than the longest */
+	assert_true(hosts_take(h, &a));
+	for (int i = 0; i < 20; i++)
+		hosts_failed(h, &a, true);
+	assert_true(h->host[0].avoid_until <= now_ms() + ((int64_t)AVOID_FIRST_MS << AVOID_DOUBLINGS));
+	assert_true(h->host[0].avoid_until > now_ms() + ((int64_t)AVOID_FIRST_MS << (AVOID_DOUBLINGS - 1)));
+	hosts_give(h, &a);
+	/* both failed: whichever, not none */
+	assert_true(hosts_take(h, &both));
+	assert_int_equal(both.host, 1);
+	hosts_failed(h, &both, false);
+	hosts_give(h, &both);
+	assert_true(hosts_take(h, &both));
+	hosts_give(h, &both);
+	turn();
+	hosts_free(h);
+}
+
+/* Who waits for a host that goes down is let in where there is room. */
+static void who_waits_goes_where_room_comes(void **state)
+{
+	struct hosts *h = hosts_new(urls, 2);
+	struct host_ticket a = ticket(1), b = ticket(2), both = ticket(3);
+
+	(void)state;
+	hosts_limit(h, 1);
+	hosts_set_up(h, 1, true);
+	assert_true(hosts_take(h, &b));
+	assert_false(hosts_take(h, &both));
+	hosts_set_up(h, 0, true);                        /* it came back */
+	assert_int_equal(both.host, 0);
+	hosts_give(h, &both);
+	assert_true(hosts_take(h, &a));
+	hosts_failed(h, &a, false);
+	hosts_give(h, &a);
+	assert_false(hosts_take(h, &both));              /* for the well one */
+	hosts_failed(h, &b, false);
+	assert_int_equal(both.host, 0);                  /* that is none better any more */
+	hosts_give(h, &both);
+	hosts_give(h, &b);
+	nobody_waits(h);
+	turn();
+	hosts_free(h);
+}
+
+/* More different sets than lines: some share one, and nobody is forgotten. */
+static void more_sets_than_lines(void **state)
+{
+	enum { N = 100, HOSTS = 7 };
+	static const char *const seven[HOSTS] = { "http://1", "http://2", "http://3", "http://4", "http://5", "http://6", "http://7" };
+	struct hosts *h = hosts_new(seven, HOSTS);
+	struct host_ticket holds[HOSTS], *t = calloc(N, sizeof *t);
+
+	(void)state;
+	assert_non_null(t);
+	told = 0;
+	hosts_limit(h, 1);
+	for (int i = 0; i < HOSTS; i++) {
+		hosts_set_up(h, (size_t)i, true);
+		holds[i] = ticket((host_set)1 << i);
+		assert_true(hosts_take(h, &holds[i]));
+	}
+	for (int i = 0; i < N; i++) {
+		t[i] = ticket((host_set)i + 1);
+		assert_false(hosts_take(h, &t[i]));
+	}
+	for (int i = 0; i < HOSTS; i++)
+		hosts_give(h, &holds[i]);
+	for (int left = N; left > 0;) {
+		int before = left;
+		for (int i = 0; i < N; i++)
+			if (t[i].host >= 0) {
+				assert_true(t[i].may >> t[i].host & 1);
+				hosts_give(h, &t[i]);
+				left--;
+			}
+		assert_true(left < before);
+	}
+	nobody_waits(h);
+	assert_int_equal(busy(h), 0);
+	turn();
+	assert_int_equal(told, N);
+	free(t);
 	hosts_free(h);
 }
 
@@ -112,26 +324,27 @@ static void places_go_to_who_waits_longest(void **state)
 	struct host_ticket t[5];
 
 	(void)state;
+	hosts_limit(h, 1);
 	told = 0;
 	for (int i = 0; i < 5; i++) {
 		t[i] = ticket(UINT32_MAX);
-		assert_int_equal(hosts_take(h, &t[i], 1), i == 0);
+		assert_int_equal(hosts_take(h, &t[i]), i == 0);
 	}
 	hosts_leave(h, &t[2]);                           /* from the middle */
 	hosts_leave(h, &t[4]);                           /* and the end */
 	hosts_leave(h, &t[4]);
 	struct host_ticket last = ticket(UINT32_MAX);
-	assert_false(hosts_take(h, &last, 1));
-	hosts_give(h, &t[0], 1);
+	assert_false(hosts_take(h, &last));
+	hosts_give(h, &t[0]);
 	assert_int_equal(t[1].host, 0);
 	assert_int_equal(t[3].host, -1);
 	/* it was given a place, and leaves before it has heard of it: the place is its to give back */
 	hosts_leave(h, &t[1]);
-	hosts_give(h, &t[1], 1);
+	hosts_give(h, &t[1]);
 	assert_int_equal(t[3].host, 0);
-	hosts_give(h, &t[3], 1);
+	hosts_give(h, &t[3]);
 	assert_int_equal(last.host, 0);
-	hosts_give(h, &last, 1);
+	hosts_give(h, &last);
 	assert_int_equal(busy(h), 0);
 	nobody_waits(h);
 	turn();
@@ -149,14 +362,15 @@ static void lines_of_different_hosts_are_one_line(void **state)
 
 	(void)state;
 	assert_non_null(t);
+	hosts_limit(h, 1);
 	told = 0;
 	for (int i = 0; i < 3; i++) {
 		holds[i] = ticket((host_set)1 << i);
-		assert_true(hosts_take(h, &holds[i], 1));
+		assert_true(hosts_take(h, &holds[i]));
 	}
 	for (int i = 0; i < N; i++) {
 		t[i] = ticket(1 + (host_set)rand_r(&seed) % 7);
-		assert_false(hosts_take(h, &t[i], 1));
+		assert_false(hosts_take(h, &t[i]));
 	}
 	for (int i = 0; i < N; i += 5)
 		hosts_leave(h, &t[i]);
@@ -176,7 +390,7 @@ static void lines_of_different_hosts_are_one_line(void **state)
 			host = holder->host;
 		}
 		assert_true(first >= 0);
-		hosts_give(h, holder, 1);
+		hosts_give(h, holder);
 		assert_int_equal(t[first].host, host);
 		assert_false(t[first].waits);
 		*holder = ticket((host_set)1 << host);
@@ -184,7 +398,7 @@ static void lines_of_different_hosts_are_one_line(void **state)
 		t[first].host = -1;
 	}
 	for (int i = 0; i < 3; i++)
-		hosts_give(h, &holds[i], 1);
+		hosts_give(h, &holds[i]);
 	assert_int_equal(busy(h), 0);
 	nobody_waits(h);
 	turn();
@@ -203,34 +417,35 @@ static void who_is_far_behind_is_not_looked_at(void **state)
 
 	(void)state;
 	assert_ptr_not_equal(far, MAP_FAILED);
+	hosts_limit(h, 1);
 	told = 0;
-	assert_true(hosts_take(h, &a, 1));
-	assert_true(hosts_take(h, &b, 1));
+	assert_true(hosts_take(h, &a));
+	assert_true(hosts_take(h, &b));
 	for (int i = 0; i < 4; i++) {
 		near[i] = ticket(1);
-		assert_false(hosts_take(h, &near[i], 1));
+		assert_false(hosts_take(h, &near[i]));
 	}
 	for (size_t i = 0; i < n; i++) {
 		behind[i] = ticket(1);
-		assert_false(hosts_take(h, &behind[i], 1));
+		assert_false(hosts_take(h, &behind[i]));
 	}
 	other = ticket(2);
-	assert_false(hosts_take(h, &other, 1));
+	assert_false(hosts_take(h, &other));
 	assert_int_equal(mprotect(far, 16 * page, PROT_NONE), 0);
-	hosts_give(h, &b, 1);                            /* the last in line is the first who may have it */
+	hosts_give(h, &b);                            /* the last in line is the first who may have it */
 	assert_int_equal(other.host, 1);
-	hosts_give(h, &other, 1);                        /* nobody may */
-	hosts_give(h, &a, 1);
+	hosts_give(h, &other);                        /* nobody may */
+	hosts_give(h, &a);
 	assert_int_equal(near[0].host, 0);
 	hosts_leave(h, &near[1]);
-	hosts_give(h, &near[0], 1);
+	hosts_give(h, &near[0]);
 	assert_int_equal(mprotect(far, 16 * page, PROT_READ | PROT_WRITE), 0);
 	assert_int_equal(near[2].host, 0);
-	hosts_give(h, &near[2], 1);
-	hosts_give(h, &near[3], 1);
+	hosts_give(h, &near[2]);
+	hosts_give(h, &near[3]);
 	for (size_t i = 0; i < n; i++) {
 		assert_int_equal(behind[i].host, 0);
-		hosts_give(h, &behind[i], 1);
+		hosts_give(h, &behind[i]);
 	}
 	nobody_waits(h);
 	assert_int_equal(busy(h), 0);
@@ -253,10 +468,10 @@ static void *work(void *arg)
 		struct host_ticket *t = &hand->letters[i].ticket;
 		hand->seed = hand->seed * 1103515245 + 12345;
 		*t = ticket(hand->seed >> 20 & 3 ? UINT32_MAX : 2);
-		hosts_take(hand->h, t, 1);
+		hosts_take(hand->h, t);
 		hosts_leave(hand->h, t);
 		if (t->host >= 0)
-			hosts_give(hand->h, t, 1);
+			hosts_give(hand->h, t);
 	}
 	return NULL;
 }
@@ -376,6 +591,7 @@ static void threads_take_and_leave(void **state)
 	struct hand hand[THREADS];
 
 	(void)state;
+	hosts_limit(h, 1);
 	for (int i = 0; i < THREADS; i++) {
 		hand[i] = (struct hand){ .h = h, .seed = (unsigned)i * 99 + 1, .letters = calloc(ROUNDS, sizeof *hand[i].letters) };
 		assert_non_null(hand[i].letters);
@@ -394,7 +610,10 @@ static void threads_take_and_leave(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(the_least_busy_of_those_that_are_up), cmocka_unit_test(places_go_to_who_waits_longest),
+		cmocka_unit_test(the_least_busy_of_those_that_are_up), cmocka_unit_test(equals_take_turns),
+		cmocka_unit_test(the_limit_holds_whoever_gives_back), cmocka_unit_test(who_failed_is_passed_over_for_a_while),
+		cmocka_unit_test(who_waits_goes_where_room_comes), cmocka_unit_test(more_sets_than_lines),
+		cmocka_unit_test(places_go_to_who_waits_longest),
 		cmocka_unit_test(lines_of_different_hosts_are_one_line), cmocka_unit_test(who_is_far_behind_is_not_looked_at),
 		cmocka_unit_test(seen_requests_are_known_while_nothing_has_changed), cmocka_unit_test(marks_tell_requests_apart), cmocka_unit_test(kept_replies_are_let_go_once),
 		cmocka_unit_test(routes_are_exact),

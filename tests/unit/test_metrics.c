@@ -18,7 +18,7 @@ static const struct metrics_upstream upstreams[] = {
 	{ "http://127.0.0.1:11434", true }, { "http://odd\"\\\n/name", false },
 };
 static const struct metrics_extra extra = { .store_up = true, .store_entries = 12, .store_bytes = 3456, .store_errors = 5,
-	.log_lines_lost = 6, .upstreams = upstreams, .n_upstreams = 2 };
+	.log_lines_lost = 6, .queue_length = 4, .upstreams = upstreams, .n_upstreams = 2 };
 
 static char *prometheus(struct metrics *const *workers, int n)
 {
