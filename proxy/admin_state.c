@@ -1,6 +1,7 @@
 /* admin_state.c - metrics, stats, health and readiness: numbers and states that anyone may see. */
 #include "proxy/admin.h"
 #include "proxy/base/log_writer.h"
+#include "proxy/host_state.h"
 
 static const char json_type[] = "application/json; charset=utf-8";
 
@@ -53,7 +54,11 @@ static enum err put_states(struct exchange *x, struct buf *out)
 	for (size_t i = 0; i < extra.n_upstreams && !e; i++) {
 		e = buf_addf(out, "%s{\"url\":", i ? "," : "");
 		e = e ? e : admin_put_text(out, slice_text(upstreams[i].url), 0);
-		e = e ? e : buf_addf(out, ",\"up\":%s}", upstreams[i].up ? "true" : "false");
+		const struct host_state state = host_state_of(s->hosts, i);
+		e = e ? e : buf_addf(out, ",\"up\":%s,\"since\":%lld,\"cause\":\"%s\",\"why\":", state.up ? "true" : "false",
+		                     (long long)state.since_ms / 1000, host_cause_name[state.cause]);
+		e = e ? e : admin_put_text(out, slice_text(state.why), 0);
+		e = e ? e : buf_add(out, "}", 1);
 	}
 	return e ? e : buf_add(out, "]", 1);
 }

@@ -7,7 +7,7 @@
 
 #include "proxy/host_state.h"
 
-enum { TAGS_MAX = 16 << 20, LOOK_MS = 5000, LOOKS_APART_MS = 250 };
+enum { TAGS_MAX = 16 << 20, LOOK_MS = 5000, CONNECT_MS = 4000, LOOKS_APART_MS = 250 };
 
 struct look {
 	struct check *check;
@@ -82,7 +82,10 @@ static void on_end(struct transfer *t, enum err e)
 	switch (e) {
 	case ERR_OK:
 		snprintf(status, sizeof status, "%d", t->status);
-		ended(l, t->status == 200 ? HOST_OK : HOST_STATUS, status);
+		if (t->status == 200)
+			ended(l, HOST_OK, NULL);
+		else
+			ended(l, HOST_STATUS, status);
 		break;
 	case ERR_UPSTREAM_DOWN:      ended(l, HOST_NOT_ASKED, NULL); break;      /* who dialled has said why */
 	case ERR_UPSTREAM_BROKE:     ended(l, HOST_CLOSED, NULL); break;
@@ -106,8 +109,9 @@ static void begin(struct look *l)
 {
 	struct worker *w = l->check->w;
 	const struct config *config = w->config;
+	int64_t connect_ms = config->upstream_connect_timeout;
 	const struct transfer_request rq = { .method = "GET", .target = "/api/tags", .uncounted = true, .may = (host_set)1 << l->host,
-	                                     .connect_ms = config->upstream_connect_timeout, .first_byte_ms = LOOK_MS, .idle_ms = LOOK_MS };
+	                                     .connect_ms = connect_ms < CONNECT_MS ? connect_ms : CONNECT_MS, .first_byte_ms = LOOK_MS, .idle_ms = LOOK_MS };
 
 	if (l->check->stopped)
 		return;

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "cache/redis_url.h"
+#include "proxy/trust.h"
 
 struct check {
 	struct config *c;
@@ -143,6 +144,14 @@ static void check_upstream(struct check *k)
 		else if (has_twice(list, i))
 			wrong(k, upstream_url, "'%.120s' is given twice", list->at[i]);
 	}
+}
+
+static void check_tls_ca(struct check *k)
+{
+	char why[CONFIG_WHY];
+
+	if (k->c->upstream_tls_ca[0] && !trust_check(k->c->upstream_tls_ca, why, sizeof why))
+		wrong(k, upstream_tls_ca, "%s", why);
 }
 
 static void check_server(struct check *k)
@@ -288,6 +297,7 @@ int config_check(struct config *c, FILE *complaints)
 
 	check_server(&k);
 	check_upstream(&k);
+	check_tls_ca(&k);
 	check_cache(&k);
 	check_redis(&k);
 	check_semantic(&k);

@@ -20,7 +20,7 @@ static_assert(sizeof host_cause_name / sizeof *host_cause_name == HOST_CAUSES, "
 static const char *const says[] = {
 	[HOST_OK] = "", [HOST_NOT_ASKED] = "it has not been asked yet", [HOST_NO_NAME] = "its name cannot be resolved",
 	[HOST_REFUSED] = "the connection was refused", [HOST_UNREACHABLE] = "no connection could be made",
-	[HOST_SLOW_CONNECT] = "no connection within upstream.connect_timeout", [HOST_TLS] = "TLS failed",
+	[HOST_SLOW_CONNECT] = "no connection was made in time (upstream.connect_timeout)", [HOST_TLS] = "TLS failed",
 	[HOST_SILENT] = "GET /api/tags was not answered in time", [HOST_CLOSED] = "it closed the connection without a whole answer to GET /api/tags",
 	[HOST_NOT_HTTP] = "its answer to GET /api/tags is not HTTP", [HOST_STATUS] = "its answer to GET /api/tags has status",
 	[HOST_NO_LIST] = "its answer to GET /api/tags is not a list of models",
@@ -106,7 +106,9 @@ void host_down(struct hosts *h, size_t i, enum host_cause cause, const char *det
 	struct host_state to = { .cause = cause };
 	const char *between = !detail || !*detail ? "" : cause == HOST_STATUS ? " " : ": ";
 
-	snprintf(to.why, sizeof to.why, "%s%s%s", says[cause], between, detail ? detail : "");
+	int n = snprintf(to.why, sizeof to.why, "%s%s%s", says[cause], between, detail ? detail : "");
+	for (size_t end = n < (int)sizeof to.why ? (size_t)n : sizeof to.why - 1; end && to.why[end - 1] == ' '; end--)
+		to.why[end - 1] = '\0';         /* as OpenSSL leaves them */
 	pthread_mutex_lock(&s->lock);
 	change(h, s, i, &to);
 }

@@ -35,6 +35,7 @@ struct hosts {
 	struct host host[HOSTS_MAX];
 	size_t n;
 	struct host_states *states;
+	struct trust authorities;            /* owned */
 	_Atomic uint64_t changes;
 	int64_t limit;
 	size_t after;                        /* where the next look for the least busy begins */
@@ -74,12 +75,29 @@ void hosts_free(struct hosts *h)
 {
 	for (size_t i = 0; i < h->n; i++)
 		free(h->host[i].url);
+	free((char *)(uintptr_t)h->authorities.file);
+	free((char *)(uintptr_t)h->authorities.directory);
 	host_states_free(h->states);
 	pthread_mutex_destroy(&h->lock);
 	free(h);
 }
 
+static const char *copy(const char *text)
+{
+	const char *copied = text ? strdup(text) : NULL;
+
+	if (text && !copied)
+		abort();                     /* at start */
+	return copied;
+}
+
+void hosts_trust(struct hosts *h, struct trust authorities)
+{
+	h->authorities = (struct trust){ .file = copy(authorities.file), .directory = copy(authorities.directory) };
+}
+
 size_t hosts_count(const struct hosts *h) { return h->n; }
+struct trust hosts_authorities(const struct hosts *h) { return h->authorities; }
 struct host_states *hosts_states(const struct hosts *h) { return h->states; }
 uint64_t hosts_changes(const struct hosts *h) { return atomic_load_explicit(&h->changes, memory_order_acquire); }
 const char *hosts_url(const struct hosts *h, size_t i) { return h->host[i].url; }

@@ -12,6 +12,7 @@
 #define PROXY_HOSTS_H
 
 #include "proxy/base/loop.h"
+#include "proxy/trust.h"
 
 enum { HOSTS_MAX = 32 };
 enum { AVOID_FIRST_MS = 1000, AVOID_DOUBLINGS = 6 };     /* passed over for 1 s, 2 s … 64 s */
@@ -20,6 +21,9 @@ struct hosts;
 struct host_states;
 typedef uint32_t host_set;           /* bit i: host i */
 
+/* Before anybody connects. The texts are copied. */
+void hosts_trust(struct hosts *h, struct trust authorities);
+struct trust hosts_authorities(const struct hosts *h);
 struct hosts *hosts_new(const char *const *urls, size_t n);
 void hosts_free(struct hosts *h);
 /* Places at each host, for all that take one; 0: no limit, as at first. More than are taken are kept until given back. */

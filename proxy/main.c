@@ -281,6 +281,7 @@ static int serve(void)
 	shared.started_ms = wall_now();
 	shared.hosts = hosts_new(config->upstream_url_list.at, config->upstream_url_list.n);
 	hosts_limit(shared.hosts, config->upstream_max_in_flight);
+	hosts_trust(shared.hosts, trust_of(config->upstream_tls_ca));
 	shared.models = models_new(shared.hosts);
 	shared.flights = flights_new();
 	shared.recent = recent_new();

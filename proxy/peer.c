@@ -302,6 +302,7 @@ struct peer *peer_dial(struct peers *peers, int host, int64_t ms, struct peer_us
 {
 	struct peer *peer = calloc(1, sizeof *peer);
 	CURL *easy = curl_easy_init();
+	const struct trust authorities = hosts_authorities(peers->hosts);
 
 	if (!peer || !easy)
 		goto fail;
@@ -319,6 +320,10 @@ struct peer *peer_dial(struct peers *peers, int host, int64_t ms, struct peer_us
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)ms);
 	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)TLS_BUFFER);
 	curl_easy_setopt(easy, CURLOPT_DNS_CACHE_TIMEOUT, peers->host[host].renew ? 0L : (long)PEER_NAME_S);
+	if (authorities.file)
+		curl_easy_setopt(easy, CURLOPT_CAINFO, authorities.file);
+	if (authorities.directory)
+		curl_easy_setopt(easy, CURLOPT_CAPATH, authorities.directory);
 	if (curl_multi_add_handle(peers->curl.multi, easy) == CURLM_OK)
 		return peer;
 fail:

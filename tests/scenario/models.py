@@ -178,6 +178,135 @@ def names_of_two_parts_have_no_host(s):
         assert r.status == 404 and r.cache == 'bypass', (name, r)
 
 
+# ---- up, down and why ----
+def said_of(p, url):
+    return [l.split('upstream: ')[1] for l in p.said().splitlines() if ' warn ' in l and 'upstream: ' + url in l]
+
+
+def state_of(p, url):
+    return next(u for u in p.get('/ollacache/health').json()['upstreams'] if u['url'] == url)
+
+
+def each_change_is_said_once(s):
+    f = s.fake()
+    p = s.proxy(f, dict(OFF, **{'upstream.health_interval': '100ms'}))
+    until(lambda: state_of(p, f.url)['up'], 'never up')
+    assert state_of(p, f.url)['cause'] == 'ok' and state_of(p, f.url)['why'] == ''
+    assert said_of(p, f.url) == [], p.said()
+    f.order('down?mode=refuse')
+    until(lambda: not state_of(p, f.url)['up'], 'never down')
+    for i in range(10):
+        assert p.generate('q%d' % i).status == 502
+    time.sleep(0.5)
+    state = state_of(p, f.url)
+    assert state['cause'] == 'refused' and 'refused' in state['why'] and abs(state['since'] - time.time()) < 60, state
+    f.order('up')
+    until(lambda: state_of(p, f.url)['up'], 'never up again')
+    assert p.generate('q').cache == 'miss'
+    time.sleep(0.3)
+    said = said_of(p, f.url)
+    assert len(said) == 2, said
+    assert said[0] == f.url + ' is down: the connection was refused', said
+    assert re.fullmatch(re.escape(f.url) + r' is up again, after \d+ s', said[1]), said
+
+
+def why_it_is_down_is_said_at_the_start(s):
+    f = s.fake()
+    page = Tags(b'<html>It works!</html>')
+    wrong = Tags(b'{"data":[]}')
+    silent = socket.socket()
+    silent.bind(('127.0.0.1', 0))
+    silent.listen(5)
+    greets = socket.socket()
+    greets.bind(('127.0.0.1', 0))
+    greets.listen(50)
+
+    def greet():
+        while True:
+            c = greets.accept()[0]
+            c.sendall(b'220 mail.example.org ESMTP\r\n')
+            c.recv(1)
+            c.close()
+    threading.Thread(target=greet, daemon=True).start()
+    cases = [('http://127.0.0.1:%d' % free_port(), 'refused', 'the connection was refused'),
+             ('http://nowhere.invalid:1', 'dns', 'its name cannot be resolved'),
+             (page.url, 'no-list', 'its answer to GET /api/tags is not a list of models'),
+             (wrong.url, 'no-list', 'its answer to GET /api/tags is not a list of models'),
+             ('https://127.0.0.1:%d' % f.where[1], 'connect-timeout', 'no connection was made in time'),
+             ('https://127.0.0.1:%d' % greets.getsockname()[1], 'tls', 'TLS failed: '),
+             ('http://127.0.0.1:%d' % greets.getsockname()[1], 'not-http', 'its answer to GET /api/tags is not HTTP'),
+             ('http://127.0.0.1:%d' % silent.getsockname()[1], 'timeout', 'GET /api/tags was not answered in time')]
+    p = s.proxy(','.join(c[0] for c in cases), dict(OFF, **{'upstream.health_interval': '200ms'}))
+    for url, cause, why in cases:
+        until(lambda: state_of(p, url)['cause'] == cause, lambda: '%s: %s' % (url, state_of(p, url)), 6 + LATE)
+        assert state_of(p, url)['why'].startswith(why), state_of(p, url)
+        assert not state_of(p, url)['up'] and [l for l in said_of(p, url) if l.startswith(url + ' is down: ' + why)], p.said()
+    time.sleep(1)                                    # a wrong one is asked again and again; it is not said again and again
+    for i in range(6):
+        p.generate('q%d' % i)
+    for url, cause, why in cases:
+        assert len(said_of(p, url)) == 1, said_of(p, url)
+
+
+def a_status_is_a_cause(s):
+    f = s.fake()
+    f.order('rule?path=/api/tags&status=503')
+    p = s.proxy(f, dict(OFF, **{'upstream.health_interval': '100ms'}))
+    until(lambda: state_of(p, f.url)['cause'] == 'status', lambda: p.said())
+    for i in range(5):
+        assert p.generate('q%d' % i).status == 200   # its models cannot be listed, and it answers all the same
+    time.sleep(0.4)
+    assert said_of(p, f.url) == [f.url + ' is down: its answer to GET /api/tags has status 503'], p.said()
+    f.order('rule?path=/api/tags')
+    until(lambda: state_of(p, f.url)['up'], lambda: p.said())
+
+
+def certificate(s, name='c'):
+    subprocess.run(['openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', 'k.pem', '-out', name + '.pem', '-days', '2', '-subj',
+                    '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'], cwd=s.dir, capture_output=True, check=True)
+    return os.path.join(s.dir, name + '.pem'), os.path.join(s.dir, 'k.pem')
+
+
+def a_private_authority_can_be_trusted(s):
+    import ssl
+    pem, key = certificate(s)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem, key)
+    up = Tags(json.dumps({'models': [{'name': 'm:latest', 'digest': 'a' * 64}]}).encode())
+    up.socket = context.wrap_socket(up.socket, server_side=True, do_handshake_on_connect=False)
+    up.url = up.url.replace('http:', 'https:').replace('127.0.0.1', 'localhost')
+    directory = os.path.join(s.dir, 'authorities')
+    os.mkdir(directory)
+    hashed = subprocess.run(['openssl', 'x509', '-hash', '-noout', '-in', pem], capture_output=True, check=True).stdout.decode().strip()
+    os.symlink(pem, os.path.join(directory, hashed + '.0'))
+    for i, (option, env) in enumerate((({}, {}), ({'upstream.tls_ca': pem}, {}), ({'upstream.tls_ca': directory}, {}),
+                                       ({}, {'SSL_CERT_FILE': pem}), ({}, {'SSL_CERT_DIR': directory}), ({}, {'CURL_CA_BUNDLE': pem}))):
+        p = s.proxy(up.url, dict(HOUR, **option), name='p%d' % i, env=dict(dict.fromkeys(('SSL_CERT_FILE', 'SSL_CERT_DIR', 'CURL_CA_BUNDLE'), ''), **env))
+        r = p.generate('q', model='m', stream=False)
+        if option or env:
+            assert r.status == 200 and r.cache == 'miss', (option, env, r, p.said())
+        else:
+            assert r.status == 502, r
+            assert 'certificate' in state_of(p, up.url)['why'] and 'certificate' in said_of(p, up.url)[0], p.said()
+        p.stop()
+    up.close()
+
+
+def authorities_are_checked(s):
+    pem, key = certificate(s)
+    cut, empty = os.path.join(s.dir, 'cut.pem'), os.path.join(s.dir, 'empty')
+    with open(cut, 'w') as f:
+        f.write(open(pem).read()[:200])
+    os.mkdir(empty)
+
+    def check(path):
+        return subprocess.run([OLLACACHE, '-t', '--upstream.tls_ca=' + path], cwd=s.dir, capture_output=True)
+    assert check(pem).returncode == 0, check(pem)
+    for path, why in ((key, b'no certificate in it'), (cut, b'no certificate in it'), (empty, b'openssl rehash'), ('/never', b'No such file')):
+        r = check(path)
+        assert r.returncode == 1 and b'upstream.tls_ca' in r.stderr + r.stdout and why in r.stderr + r.stdout, (path, r)
+
+
 class Tags:
     """An upstream that answers /api/tags with these bytes, and everything else with one generation."""
     def __init__(self, tags, fake=None):
@@ -240,7 +369,8 @@ def clients_leave_while_looks_end(s):
 
 TESTS = [failed_management_changes_nothing, hits_go_on_while_models_are_looked_at, looks_are_apart, one_hung_upstream_delays_no_other,
          a_dripping_list_freezes_nobody, the_first_looks_of_all_are_waited_for, same_bytes_follow_the_digest_that_counts,
-         no_digest_no_cache, names_of_two_parts_have_no_host, clients_leave_while_looks_end]
+         each_change_is_said_once, why_it_is_down_is_said_at_the_start, a_status_is_a_cause, a_private_authority_can_be_trusted,
+         authorities_are_checked, no_digest_no_cache, names_of_two_parts_have_no_host, clients_leave_while_looks_end]
 
 if __name__ == '__main__':
     sys.exit(main(TESTS))
