@@ -15,13 +15,15 @@ static void add(struct sha256_ctx *c, struct slice s)
 
 void key_make(const struct key_parts *p, uint8_t key[KEY_BYTES])
 {
-	const uint64_t numbers[] = { 1 /* version of this form */, p->family, p->candidates, p->mark };
-	const struct slice parts[] = { slice_of((const char *)numbers, sizeof numbers), p->tenant, p->space, p->digest, p->form };
+	const uint64_t numbers[] = { 2 /* version of this form */, p->family, p->candidates, p->mark };
+	const struct slice parts[] = { slice_of((const char *)numbers, sizeof numbers), p->scope, p->space, p->digest, p->form };
 	struct sha256_ctx c;
 
 	sha256_init(&c);
 	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
 		add(&c, parts[i]);
+	for (size_t i = 0; i < TENANT_PARTS; i++)
+		add(&c, p->tenant[i]);
 	sha256_digest(&c, KEY_BYTES, key);
 }
 

@@ -4,12 +4,13 @@
 #ifndef CACHE_KEY_H
 #define CACHE_KEY_H
 
-#include "proxy/base/ask.h"
+#include "cache/policy.h"
 
 struct key_parts {
 	enum family family;
 	unsigned candidates;         /* 1: a plain request */
-	struct slice tenant;         /* what cache.scope takes from the request */
+	struct slice scope;          /* cache.scope: what one kind of scope tells apart says nothing about another's */
+	const struct slice *tenant;  /* TENANT_PARTS: what it takes from the request */
 	struct slice space;          /* X-Cache-Namespace */
 	struct slice digest;         /* of the model */
 	struct slice form;           /* ask.canonical: the exact key; ask.canonical_scope: the scope of the semantic look-up */

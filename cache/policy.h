@@ -7,7 +7,7 @@
 
 #include "proxy/base/ask.h"
 
-enum { SPACE_MAX = 256, SEMANTIC_LEAST_PERCENT = 50 };
+enum { SPACE_MAX = 256, SEMANTIC_LEAST_PERCENT = 50, TENANT_PARTS = 3 };
 
 struct wishes {                      /* what one request's headers ask for */
 	bool no_cache, no_store, only_if_cached;
@@ -18,7 +18,7 @@ struct wishes {                      /* what one request's headers ask for */
 	int complex;                 /* COMPLEX_NONE, COMPLEX_DEFAULT or a number */
 	bool explain;                /* X-Complex-Explain */
 	struct slice space;          /* X-Cache-Namespace; empty: none */
-	struct slice tenant;         /* what cache.scope takes from the request */
+	struct slice tenant[TENANT_PARTS];   /* what cache.scope takes from the request: each header it names, in its place */
 };
 
 struct rules {                       /* what the operator wants */

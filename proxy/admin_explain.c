@@ -300,7 +300,7 @@ static enum err put_explained(struct buf *out, struct explain *p)
 	e = e ? e : put_field(out, "question", x->ask.question);
 	e = e ? e : put_flag(out, "stream", x->ask.stream);
 	e = e ? e : put_field(out, "namespace", x->wishes.space);
-	e = e ? e : put_flag(out, "has_tenant", x->wishes.tenant.len > 0);
+	e = e ? e : put_flag(out, "has_tenant", x->wishes.tenant[0].len + x->wishes.tenant[1].len + x->wishes.tenant[2].len > 0);
 	e = e ? e : buf_addf(out, ",\"candidates\":%u,\"candidates_why\":\"%s\",", x->candidates, why_candidates(x));
 	e = e ? e : x->keyed ? admin_put_key(out, "key", x->key) : buf_addf(out, "\"key\":null");
 	e = e ? e : buf_add(out, ",", 1);
@@ -494,7 +494,7 @@ static void set_tenant(struct exchange *x)
 	const char *other = request_header(x->request, "X-Explain-Authorization");
 
 	if (x->config->cache_scope_kind == CONFIG_SCOPE_AUTHORIZATION && (other || *x->config->admin_token))
-		x->wishes.tenant = slice_text(other ? other : "");
+		x->wishes.tenant[0] = slice_text(other ? other : "");
 }
 
 static void on_whole(struct exchange *x)

@@ -111,7 +111,8 @@ void exchange_parse(struct exchange *x)
 	}
 	set_style(x, x->ask.model, x->family);
 	x->wishes.space = arena_slice(&x->arena, x->wishes.space);
-	x->wishes.tenant = arena_slice(&x->arena, x->wishes.tenant);
+	for (size_t i = 0; i < TENANT_PARTS; i++)
+		x->wishes.tenant[i] = arena_slice(&x->arena, x->wishes.tenant[i]);
 	if (x->arena.full) {
 		reply_error(x, ERR_NO_MEMORY, NULL);     /* without its tenant a request would be keyed as anybody's */
 		return;
@@ -132,7 +133,8 @@ void exchange_parse(struct exchange *x)
 void exchange_make_key(struct exchange *x)
 {
 	const struct key_parts parts = {
-		.family = x->family, .candidates = x->candidates, .tenant = x->wishes.tenant, .space = x->wishes.space,
+		.family = x->family, .candidates = x->candidates, .scope = slice_text(x->config->cache_scope),
+		.tenant = x->wishes.tenant, .space = x->wishes.space,
 		.digest = slice_text(x->digest), .form = x->ask.canonical,
 	};
 
@@ -366,7 +368,9 @@ bool exchange_short_way(struct exchange *x)
 	if (x->body.len == 0 || x->body.len > SEEN_BODY_MAX || !x->worker->link)
 		return false;
 	const char *tag = request_header(x->request, "X-Complex");
-	const struct slice parts[] = { x->request->path, w->tenant, w->space, slice_text(tag ? tag : ""), buf_slice(&x->body) };
+	const struct slice parts[] = { x->request->path, w->tenant[0], w->tenant[1], w->tenant[2], w->space, slice_text(tag ? tag : ""),
+	                               buf_slice(&x->body) };
+	_Static_assert(TENANT_PARTS == 3, "all parts of a tenant are marked");
 	seen_mark(x->worker->seen, parts, sizeof parts / sizeof *parts, x->seen_mark);
 	x->marked = true;
 	if (w->no_cache || w->no_store || w->semantic_off || w->semantic_threshold > 0)

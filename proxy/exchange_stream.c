@@ -11,8 +11,7 @@
 void exchange_lighten(struct exchange *x)
 {
 	struct ask *a = &x->ask;
-	struct slice *const kept[] = { &a->model, &a->model_plain, &a->model_full, &a->question, &x->style.model, &x->wishes.space,
-	                               &x->wishes.tenant };
+	struct slice *const kept[] = { &a->model, &a->model_plain, &a->model_full, &a->question, &x->style.model, &x->wishes.space };
 	size_t bytes = 0;
 	struct buf b;
 
@@ -28,6 +27,7 @@ void exchange_lighten(struct exchange *x)
 		(void)!buf_put(&b, *kept[i]);    /* the room was reserved */
 		*kept[i] = kept[i]->len ? slice_of(b.at + at, kept[i]->len) : (struct slice){ 0 };
 	}
+	memset(x->wishes.tenant, 0, sizeof x->wishes.tenant);    /* its key is made */
 	a->canonical = a->canonical_scope = a->forward = (struct slice){ 0 };
 	x->rq = (struct transfer_request){ 0 };
 	arena_fini(&x->arena);

@@ -45,7 +45,8 @@ double semantic_threshold(const struct config *c, const struct wishes *w)
 void semantic_scope(const struct exchange *x, const struct lexicon *l, uint8_t scope[KEY_BYTES])
 {
 	const struct key_parts parts = {
-		.family = x->family, .candidates = x->candidates, .tenant = x->wishes.tenant, .space = x->wishes.space,
+		.family = x->family, .candidates = x->candidates, .scope = slice_text(x->config->cache_scope),
+		.tenant = x->wishes.tenant, .space = x->wishes.space,
 		.digest = slice_text(x->digest), .form = x->ask.canonical_scope, .mark = words_mark(l) | 1,
 	};
 

@@ -92,44 +92,56 @@ static bool read_complex(struct exchange *x, char *text, size_t len)
 	return true;
 }
 
-struct joined { struct slice name; struct arena *arena; struct slice text; size_t n; bool failed; };
+/* The headers that say who asks, and where the values of each are gathered. */
+struct who { struct slice name[TENANT_PARTS]; struct slice *value; struct arena *arena; bool failed; };
 
-static void join(void *arg, struct slice name, struct slice value)
+static void gather(struct who *w, struct slice *to, struct slice value)
 {
-	struct joined *j = arg;
-
-	if (!slice_is_nocase(name, j->name))
-		return;
-	if (j->n++ == 0) {
-		j->text = value;
+	if (!to->at) {
+		*to = value;
 		return;
 	}
 	/* a NUL between two, which no single value can hold */
-	char *both = arena_alloc(j->arena, j->text.len + value.len + 1);
+	char *both = arena_alloc(w->arena, to->len + value.len + 1);
 	if (!both) {
-		j->failed = true;
+		w->failed = true;
 		return;
 	}
-	memcpy(both, j->text.at, j->text.len);
-	both[j->text.len] = '\0';
-	memcpy(both + j->text.len + 1, value.at, value.len);
-	j->text = slice_of(both, j->text.len + value.len + 1);
+	memcpy(both, to->at, to->len);
+	both[to->len] = '\0';
+	memcpy(both + to->len + 1, value.at, value.len);
+	*to = slice_of(both, to->len + value.len + 1);
+}
+
+static void who_header(void *arg, struct slice name, struct slice value)
+{
+	struct who *w = arg;
+
+	for (size_t i = 0; i < TENANT_PARTS; i++)
+		if (w->name[i].len && slice_is_nocase(name, w->name[i]))
+			gather(w, &w->value[i], value);
 }
 
 /* Who asks. Whoever stands behind us may go by the first or by the last of two such headers: so all of them count. */
 static bool read_tenant(struct exchange *x)
 {
 	const struct config *c = x->config;
-	struct joined j = { .arena = &x->arena };
+	struct who w = { .value = x->wishes.tenant, .arena = &x->arena };
 
 	switch (c->cache_scope_kind) {
-	case CONFIG_SCOPE_AUTHORIZATION: j.name = SLICE("Authorization"); break;
-	case CONFIG_SCOPE_HEADER:        j.name = slice_text(c->cache_scope_header); break;
-	case CONFIG_SCOPE_SHARED:        return true;
+	case CONFIG_SCOPE_AUTHORIZATION:
+		w.name[0] = SLICE("Authorization");
+		w.name[1] = SLICE("x-api-key");          /* as clients of Anthropic's dialect say it */
+		w.name[2] = SLICE("api-key");            /* as those of Azure's do */
+		break;
+	case CONFIG_SCOPE_HEADER:
+		w.name[0] = slice_text(c->cache_scope_header);
+		break;
+	case CONFIG_SCOPE_SHARED:
+		return true;
 	}
-	request_each_header(x->request, join, &j);
-	x->wishes.tenant = j.text;
-	return !j.failed;
+	request_each_header(x->request, who_header, &w);
+	return !w.failed;
 }
 
 bool wishes_read(struct exchange *x, char *text, size_t len)

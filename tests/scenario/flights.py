@@ -190,7 +190,49 @@ def the_longest_ttl_counts(s):
         assert r.cache == 'exact' and ttl - 5 <= left <= ttl, (leader, follower, left)
 
 
+# ---- who shares ----
+
+def another_scope_gives_nothing_away(s):
+    """What was kept under one cache.scope is given to nobody under another, and a value in one header is not one in another."""
+    f = s.fake()
+    conf = os.path.join(s.dir, 'scope.conf')
+
+    def scope(name):
+        with open(conf, 'w') as c:
+            c.write('[cache]\nscope = %s\n' % name)
+
+    def again(name):
+        scope(name)
+        n = p.said().count('read again')
+        p.process.send_signal(signal.SIGHUP)
+        while p.said().count('read again') == n:
+            time.sleep(.02)
+
+    scope('shared')
+    p = Proxy(s.dir, f.url, OFF, start=False)
+    s.things.append(p)
+    argv = p.argv()
+    p.argv = lambda: argv[:1] + ['-c', conf] + argv[1:]
+    p.start()
+    ask = lambda **h: p.generate('what', {k.replace('_', '-'): v for k, v in h.items()}, stream=False).cache
+    alice = {'Authorization': 'Bearer alice'}
+    assert ask(**alice) == 'miss' and ask() == 'exact'
+    again('authorization')
+    assert ask() == 'miss' and ask(**alice) == 'miss', 'given what was shared'
+    assert ask() == 'exact' and ask(**alice) == 'exact'
+    again('header:X-User')
+    assert ask(X_User='Bearer bob') == 'miss' and ask(X_User='Bearer alice') == 'miss' and ask() == 'miss'
+    again('authorization')
+    assert ask(Authorization='Bearer bob') == 'miss', 'given what another header keeps'
+    for name in ('x_api_key', 'api_key'):
+        assert ask(**{name: 'Bearer alice'}) == 'miss', name
+        assert ask(**{name: 'Bearer alice'}) == 'exact', name
+        assert ask(**{name: 'Bearer alice', 'Authorization': 'Bearer alice'}) == 'miss', name
+        assert ask(**{name: 'Bearer bob'}) == 'miss', name
+    assert ask(**alice) == 'exact'
+
+
 if __name__ == '__main__':
     main([the_last_reader_leaves_as_the_answer_ends, the_last_reader_leaves_as_the_upstream_fails,
           an_upstream_that_does_not_end_is_not_waited_for, a_near_answer_is_for_those_who_want_one,
-          a_near_answer_is_for_those_who_take_its_age, only_if_cached_is_waited_for_by_nobody, the_longest_ttl_counts])
+          a_near_answer_is_for_those_who_take_its_age, only_if_cached_is_waited_for_by_nobody, the_longest_ttl_counts, another_scope_gives_nothing_away])

@@ -108,30 +108,39 @@ static void which_models(void **state)
 
 static void every_part_changes_the_key(void **state)
 {
-	const struct key_parts base = { .family = FAMILY_CHAT, .candidates = 1, .tenant = SLICE("t"), .space = SLICE("s"), .digest = SLICE("d"),
-	                                .form = SLICE("f"), .mark = 0 };
-	struct key_parts parts[12];
-	uint8_t key[12][KEY_BYTES];
+	static const struct slice t[] = { SLICE_INIT("t"), { 0 }, { 0 } }, big_t[] = { SLICE_INIT("T"), { 0 }, { 0 } },
+		ts[] = { SLICE_INIT("ts"), { 0 }, { 0 } }, none[TENANT_PARTS] = { { 0 } },
+		second[] = { { 0 }, SLICE_INIT("t"), { 0 } }, third[] = { { 0 }, { 0 }, SLICE_INIT("t") };
+	const struct key_parts base = { .family = FAMILY_CHAT, .candidates = 1, .scope = SLICE("authorization"), .tenant = t,
+	                                .space = SLICE("s"), .digest = SLICE("d"), .form = SLICE("f"), .mark = 0 };
+	enum { PARTS = 16 };
+	struct key_parts parts[PARTS];
+	uint8_t key[PARTS][KEY_BYTES];
 	size_t n = 0;
 
 	(void)state;
-	for (size_t i = 0; i < 12; i++)
+	for (size_t i = 0; i < PARTS; i++)
 		parts[i] = base;
 	parts[1].family = FAMILY_GENERATE;
 	parts[2].candidates = 2;
-	parts[3].tenant = SLICE("T");
+	parts[3].tenant = big_t;
 	parts[4].space = SLICE("");
 	parts[5].digest = SLICE("e");
 	parts[6].form = SLICE("g");
 	parts[7].mark = 1;
-	parts[8].tenant = SLICE("ts");                   /* what moves from one part to the next is another key */
+	parts[8].tenant = ts;                            /* what moves from one part to the next is another key */
 	parts[8].space = SLICE("");
-	parts[9].tenant = SLICE("");
+	parts[9].tenant = none;
 	parts[9].space = SLICE("ts");
 	parts[10].digest = SLICE("df");
 	parts[10].form = SLICE("");
-	parts[11].tenant = (struct slice){ 0 };
-	for (; n < 12; n++) {
+	parts[11].tenant = none;
+	parts[12].tenant = second;                       /* the same value in another header */
+	parts[13].tenant = third;
+	parts[14].scope = SLICE("header:X-User");        /* nor does another scope give what this one kept */
+	parts[15].scope = SLICE("shared");
+	parts[15].tenant = none;
+	for (; n < PARTS; n++) {
 		key_make(&parts[n], key[n]);
 		for (size_t i = 0; i < n; i++)
 			assert_memory_not_equal(key[i], key[n], KEY_BYTES);

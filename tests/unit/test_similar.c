@@ -318,7 +318,8 @@ static void words_for_the_store(void **state)
 /* From a question to its key and to what the index is asked; false: there was no memory for it. */
 static bool ask_for(const char *question, struct words **w, uint8_t key[KEY_BYTES], double *score)
 {
-	const struct key_parts parts = { .family = FAMILY_CHAT, .candidates = 1, .tenant = SLICE("t"), .form = slice_text(question) };
+	static const struct slice tenant[TENANT_PARTS] = { SLICE_INIT("t") };
+	const struct key_parts parts = { .family = FAMILY_CHAT, .candidates = 1, .tenant = tenant, .form = slice_text(question) };
 	const struct store_word *words;
 	uint8_t packed[NEAR_PACKED_MAX];
 	struct near_query nq;
