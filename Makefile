@@ -28,7 +28,8 @@ LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -llmdb -lstemmer -lhttp_p
 ALL_LDFLAGS = $(SANITIZE.$(MODE)) $(LDFLAGS)
 
 SOURCES := $(wildcard proxy/*.c proxy/base/*.c cache/*.c scoring/*.c)
-EMBEDDED := $(wildcard proxy/base/words/* proxy/dashboard.html proxy/markers.txt scoring/words/*)
+EMBEDDED := $(wildcard proxy/base/words/* proxy/markers.txt scoring/words/*) proxy/dashboard.html
+DASHBOARD := $(wildcard proxy/dashboard/*)
 FAKE_SOURCES := $(wildcard tests/fake_ollama.c tests/fake/*.c)
 UNITS := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 
@@ -51,13 +52,23 @@ $(B)/obj/%.c.o: %.c $(B)/flags
 
 # A file that is not C becomes bytes in the program, with a NUL after them:
 # extern const char _binary_proxy_base_words_en_txt_start[], …_end[];
-$(B)/obj/%.o: % $(B)/flags
+define embed
 	@mkdir -p $(@D)
-	@echo "embed   $<"
-	@name=_binary_$$(printf %s '$<' | tr -c 'A-Za-z0-9' _); \
+	@echo "embed   $(1)"
+	@name=_binary_$$(printf %s '$(1)' | tr -c 'A-Za-z0-9' _); \
 	printf '.section .rodata\n.global %s_start\n.global %s_end\n.balign 16\n%s_start:\n.incbin "%s"\n%s_end:\n.byte 0\n.section .note.GNU-stack,"",%%progbits\n' \
 		$$name $$name $$name '$<' $$name >$@.S
 	@$(CC) -c -o $@ $@.S
+endef
+$(B)/obj/%.o: % $(B)/flags
+	$(call embed,$<)
+
+# The dashboard is one page for the browser and several files for those who work on it: a line `@include FILE` becomes it.
+$(B)/obj/proxy/dashboard.html.o: $(B)/dashboard.html $(B)/flags
+	$(call embed,proxy/dashboard.html)
+$(B)/dashboard.html: $(DASHBOARD) Makefile
+	@awk '$$1 == "@include" { file = "proxy/dashboard/" $$2; while ((getline line < file) > 0) print line; close(file); next } { print }' \
+		proxy/dashboard/page.html >$@
 
 # ---- unit tests: each says itself what it is made of ----
 

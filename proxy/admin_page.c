@@ -75,7 +75,7 @@ void admin_page(struct exchange *x)
 
 void admin_redirect(struct exchange *x)
 {
-	const struct header h[] = { { "Location", "/ollacache/" }, { "Cache-Control", "no-store" } };
+	const struct header h[] = { { "Location", "ollacache/" }, { "Cache-Control", "no-store" } };
 
 	x->status = 308;
 	request_reply(x->request, 308, h, sizeof h / sizeof *h, NULL, 0, false);

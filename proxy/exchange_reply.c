@@ -327,11 +327,11 @@ static void log_request(struct exchange *x, bool sent, int64_t total_us)
 /* Why it was not served from the cache, or not at all. */
 static const char *reason(const struct exchange *x)
 {
-	if (*x->end)
-		return x->end;
-	if (x->result != RESULT_BYPASS || x->bypass == BYPASS_NO)
-		return "";
-	return x->doubt ? x->doubt : bypass_name[x->bypass];
+	if (*x->end || timed_as(x) == RESULT_FAILED)
+		return *x->end ? x->end : err_info[ERR_PASSED].name;
+	if (x->result == RESULT_BYPASS && x->bypass != BYPASS_NO)
+		return x->doubt ? x->doubt : bypass_name[x->bypass];
+	return timed_as(x) == RESULT_REFUSED ? err_info[ERR_PASSED].name : "";
 }
 
 /* Our own endpoints are left out: whoever looks at the dashboard would see little else. */

@@ -215,8 +215,8 @@ static enum err put_cell(struct buf *out, const struct slot *s, const struct col
 static enum err put_series(struct buf *out, const char *name, const struct steps *s)
 {
 	size_t n = count_of(s);
-	enum err e = buf_addf(out, ",\"%s\":{\"step_s\":%lld,\"steps\":%zu,\"end_ms\":[", name, (long long)s->of->every_ms / 1000,
-	                      s->of->room);
+	enum err e = buf_addf(out, ",\"%s\":{\"step_s\":%lld,\"steps\":%zu,\"first\":%zu,\"end_ms\":[", name,
+	                      (long long)s->of->every_ms / 1000, s->of->room, s->of->added - (n - 1));
 
 	for (size_t i = 0; i < n && !e; i++)
 		e = buf_addf(out, "%s%lld", i ? "," : "", (long long)step_at(s, i)->end_ms);

@@ -18,8 +18,8 @@ void history_stop(struct history *h);        /* no alarm rings any more; history
 void history_free(struct history *h);
 
 /* Appends {"now_ms":…,"started_ms":…,"spans":{"15m":{…},"1h":{…},"24h":{…}},"hour":{…},"day":{…}}: the figures of the last
- * 15 minutes, hour and day, and an array a number, the oldest step first, the last one being the step under way. Requests
- * count when they end. */
+ * 15 minutes, hour and day, and an array a number, the oldest step first, the last one being the step under way; "first" is
+ * the number of the first since the start. Requests count when they end. */
 must_use enum err history_json(struct history *h, struct buf *out);
 
 /* The time, in microseconds, that half of what a histogram has counted did not take longer than, taken to lie evenly

@@ -439,6 +439,14 @@ static const char *find_question(const struct object *top, struct ask *ask, stru
 	if (ask->family == FAMILY_EMBED || ask->family == FAMILY_EMBEDDINGS) {
 		ask->not_semantic = "embeddings";
 		ask->generates = true;
+		/* only to be told by in a list: the text, or the first of them */
+		item = member_of(top, ask->family == FAMILY_EMBED ? SLICE("input") : SLICE("prompt"));
+		if (scan_is_array(item)) {
+			scan_items_init(&s, item);
+			if (!scan_item(&s, &item))
+				return NULL;
+		}
+		*question = scan_is_text(item) ? item : *question;
 		return NULL;
 	}
 	if (ask->family == FAMILY_GENERATE) {
