@@ -17,6 +17,7 @@ struct flights {
 	pthread_mutex_t lock;
 	struct flight *bucket[BUCKETS];
 	size_t n;
+	uint64_t n_made;
 	_Atomic size_t n_landing;            /* of them: landed; read without the lock */
 };
 
@@ -33,6 +34,9 @@ struct flight {
 	enum state state;
 	enum err why;
 	struct answer answer;
+	struct answer_id id;
+	void (*release)(void *);             /* of lent pieces; NULL: they are its own */
+	void *holder;
 	uint64_t base;                       /* how much was cut off the front of the pieces */
 	size_t limit;
 	bool over;                           /* past its limit */
@@ -111,6 +115,7 @@ static struct flight *flight_new(struct flights *fs, size_t limit)
 	f->magic = FLIGHT_MAGIC;
 	f->table = fs;
 	f->limit = limit;
+	f->id.version = ++fs->n_made;
 	pthread_mutex_init(&f->lock, NULL);
 	/* a line may take the pieces past the limit once before they are cut; the line itself is bounded by its reader */
 	answer_init(&f->answer, SIZE_MAX / 4);
@@ -353,6 +358,10 @@ void flight_drop(struct flight *f, struct flight_reader *r)
 	if (!last)
 		return;
 	f->magic = 0;
+	if (f->release) {
+		f->answer.pieces = (struct buf){ 0 };
+		f->release(f->holder);
+	}
 	answer_fini(&f->answer);
 	pthread_mutex_destroy(&f->lock);
 	free(f);
@@ -388,6 +397,24 @@ struct flight_head flight_get_head(struct flight *f)
 	head.has_model = f->answer.has_model;
 	pthread_mutex_unlock(&f->lock);
 	return head;
+}
+
+void flight_lend(struct flight *f, struct slice pieces, const struct answer_id *id, void (*release)(void *), void *holder)
+{
+	assert(f->answer.pieces.len == 0 && !f->release);
+	buf_fini(&f->answer.pieces);
+	f->answer.pieces = (struct buf){ .at = (char *)(uintptr_t)pieces.at, .len = pieces.len, .room = pieces.len, .limit = pieces.len };
+	f->id = *id;
+	f->release = release;
+	f->holder = holder;
+}
+
+struct answer_id flight_id(struct flight *f)
+{
+	pthread_mutex_lock(&f->lock);
+	struct answer_id id = f->id;
+	pthread_mutex_unlock(&f->lock);
+	return id;
 }
 
 struct answer *flight_open(struct flight *f)

@@ -23,7 +23,7 @@
 
 #include "proxy/base/ask.h"
 
-enum { FLIGHT_WINDOW = 16 << 10, FLIGHT_READ_MAX = 16 << 10, FLIGHT_TYPE_MAX = 96, FLIGHT_NOTE_MAX = 64 };
+enum { FLIGHT_WINDOW = 16 << 10, FLIGHT_READ_MAX = LINE_TEXT_MAX, FLIGHT_TYPE_MAX = 96, FLIGHT_NOTE_MAX = 64 };
 
 struct flights;
 struct flight;
@@ -83,6 +83,11 @@ void flight_drop(struct flight *f, struct flight_reader *r);       /* r NULL: a 
 void flight_lead(struct flight *f, const struct flight_leader *leader);
 void flight_set_head(struct flight *f, const struct flight_head *head);
 struct flight_head flight_get_head(struct flight *f);
+
+/* Between open and shut: the answer's pieces are somebody else's, who is told when they are read no more. They are not added to. */
+void flight_lend(struct flight *f, struct slice pieces, const struct answer_id *id, void (*release)(void *), void *holder);
+/* What its pieces are named by: as they were lent, else by a number of its own. */
+struct answer_id flight_id(struct flight *f);
 
 /* Between open and shut the leader may add to the answer, until it has finished it; shut wakes the readers. */
 struct answer *flight_open(struct flight *f);

@@ -29,6 +29,11 @@ void admin_reply(struct exchange *x, int status, const char *content_type, struc
 	size_t len;
 	char *bytes = buf_take(body, &len);
 
+	if (!request_claim(x->request, len)) {
+		free(bytes);
+		admin_error(x, ERR_REPLIES_FULL, NULL);
+		return;
+	}
 	x->status = status;
 	request_reply(x->request, status, h, sizeof h / sizeof *h, bytes, len, false);
 }

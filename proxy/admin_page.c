@@ -56,10 +56,10 @@ void admin_page(struct exchange *x)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	struct slice p = page();
-	char *copy = malloc(p.len);
+	char *copy = request_claim(x->request, p.len) ? malloc(p.len) : NULL;
 
 	if (!copy) {
-		admin_error(x, ERR_NO_MEMORY, NULL);
+		admin_error(x, ERR_REPLIES_FULL, NULL);
 		return;
 	}
 	pthread_once(&once, make_policy);

@@ -44,8 +44,9 @@ struct dialect {
 	 * What is not the last piece yet (a live stream) is written too; `error` reports a full out. */
 	bool (*write_line)(const struct reply_style *style, struct slice pieces, size_t *at, struct buf *out, enum err *error);
 
-	/* The whole answer as one object. */
-	enum err (*write_whole)(const struct reply_style *style, struct slice pieces, struct buf *out);
+	/* The whole answer as one object: what is this client's own first, then what is the same for all. */
+	enum err (*write_whole_head)(const struct reply_style *style, struct buf *out);
+	enum err (*write_whole_rest)(enum family family, struct slice pieces, struct buf *out);
 
 	/* A line that keeps a stream alive and says nothing. */
 	enum err (*write_empty)(const struct reply_style *style, struct buf *out);

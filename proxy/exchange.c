@@ -338,6 +338,8 @@ static void on_writable(struct request *r)
 
 	if (x->pass)
 		pass_writable(x);
+	if (x->stored.copy)
+		stored_pump(x);
 	if (x->lead_flight)
 		fetch_writable(x);
 	if (x->request && x->flight && x->head_sent)
@@ -358,6 +360,7 @@ static void stop_waiting(struct exchange *x)
 		x->getting = false;
 		exchange_drop(x);
 	}
+	stored_drop(x);
 	if (x->pass)
 		pass_stop(x);
 	lists_stop(x);

@@ -15,6 +15,7 @@
 
 #include "cache/entry.h"
 #include "cache/policy.h"
+#include "proxy/copies.h"
 #include "proxy/dialect.h"
 #include "proxy/ndjson.h"
 #include "proxy/origin.h"
@@ -29,6 +30,7 @@ enum {
 	EXCHANGE_ARENA = 16,             /* times the body, and EXCHANGE_ARENA_LEAST: parsing may write it several times */
 	EXCHANGE_ARENA_LEAST = 256 << 10,
 };
+enum { STORED_PACED = 16 << 10 };
 enum { STREAM_WINDOW = 48 << 10, READER_WINDOW = 20 << 10, REPLY_HEADERS = 24, STATUS_TEXT_MAX = 160, DIGEST_WAIT_MS = 1000 };
 enum { REFUSALS_MAX = 2 };                      /* of flights that turned out to be what a request may not be given */
 enum { REPLY_HEAD_COST = 2 << 10 };             /* of a kept reply's head, in libmicrohttpd's many small pieces: about that */
@@ -58,6 +60,13 @@ struct fetch {
 	struct buf whole;            /* a reply that is not a stream */
 	struct candidates *candidates;
 	struct candidates *spent;    /* ended ones, inside whose calls we may still be */
+};
+
+/* A large answer that is whole, on its way to this client. */
+struct stored {
+	struct copy *copy;           /* held; NULL: there is none */
+	struct slice rest;           /* in it: pieces, or what is left of one object */
+	size_t at, in;               /* how far it has been given */
 };
 
 struct exchange {
@@ -135,6 +144,7 @@ struct exchange {
 	uint64_t saved_tokens, saved_ns;     /* what did not have to be generated again */
 	struct buf explained;                /* X-Complex-Explain, NUL-ended */
 	bool streamed;                       /* the answer went out as a stream, though all at once */
+	struct stored stored;
 	struct buf lines_out;                /* scratch for lines, given back after each use */
 	struct pass *pass;
 	struct model_lists *model_lists;     /* being put together of several hosts' */
@@ -185,6 +195,7 @@ void exchange_lighten(struct exchange *x);
 void exchange_lookup(struct exchange *x);
 void exchange_join(struct exchange *x);
 void exchange_pump(struct exchange *x);                      /* gives the client what its flight has */
+bool exchange_write_lines(struct exchange *x, struct slice pieces);      /* true while the client has room */
 
 /* What is made of a parsed ask; also for explain. How many answers it is to be chosen from (false: a bad number, text
  * says so); why the cache keeps out of it; its key, once its digest is known. */
@@ -198,11 +209,19 @@ bool exchange_fresh_enough(const struct exchange *x, int64_t created_ms, int64_t
 void reply_begin(struct exchange *x, int status, const char *content_type, int64_t length);
 void reply_whole(struct exchange *x, int status, const char *content_type, char *body, size_t len, bool stream);
 void reply_error(struct exchange *x, enum err e, const char *text);     /* text NULL: the error's own */
-/* A stored or landed answer, all at once, as this client wants it. */
-void reply_answer(struct exchange *x, struct slice pieces, const char *content_type);
+/* A stored or landed answer as this client wants it; id names it. owner: the buf the pieces are in, which may be taken over; NULL:
+ * they are a flight's, and this client wants one object. */
+void reply_answer(struct exchange *x, struct slice pieces, const char *content_type, const struct answer_id *id, struct buf *owner);
 void reply_saved(struct exchange *x, uint64_t tokens, uint64_t ns);
 const char *reply_stream_type(const struct exchange *x);
 void exchange_account(struct exchange *x, bool sent);
+
+/* exchange_stored.c: answers of more than STORED_PACED bytes of pieces. bytes becomes everybody's copy, and part of it is looked
+ * for there; NULL: there is no room, and bytes stays. */
+struct copy *stored_share(struct exchange *x, const struct answer_id *id, struct buf *bytes, struct slice *part);
+void stored_reply(struct exchange *x, struct slice pieces, const char *content_type, const struct answer_id *id, struct buf *owner);
+void stored_pump(struct exchange *x);
+void stored_drop(struct exchange *x);
 
 /* wishes.c: false: a header of ours has a bad value, text says which */
 bool wishes_read(struct exchange *x, char *text, size_t len);

@@ -191,6 +191,19 @@ static struct seen_line *own_line(const struct exchange *x)
 	return seen_find(x->worker->seen, x->seen_mark, models_generation(x->worker->shared->models), x->config);
 }
 
+static bool can_take(const struct exchange *x, const struct seen_reply *again)
+{
+	return again->reply && request_can_take(x->request, again->reply);
+}
+
+static struct answer_id entry_id(const struct exchange *x, const struct entry_meta *m)
+{
+	struct answer_id id = { .version = m->sum };
+
+	memcpy(id.key, x->get.key, KEY_BYTES);
+	return id;
+}
+
 static void give_again(struct exchange *x, const struct seen_reply *again)
 {
 	reply_saved(x, again->tokens, again->ns);
@@ -205,11 +218,12 @@ static void serve_entry(struct exchange *x, const struct entry_meta *m, struct s
 {
 	char type[FLIGHT_TYPE_MAX];
 	struct seen_line *line = own_line(x);
+	const struct answer_id id = entry_id(x, m);
 	struct seen_reply again = { .version = x->store_version, .sum = m->sum, .second = wall_now() / 1000,
 	                            .expires_ms = m->expires_ms, .place = x->get.place, .tokens = m->eval_count,
 	                            .ns = m->eval_ns + m->prompt_eval_ns };
 
-	if (line && line->again.reply && line->again.sum == m->sum && line->again.second == again.second) {
+	if (line && can_take(x, &line->again) && line->again.sum == m->sum && line->again.second == again.second) {
 		line->again.version = again.version;
 		line->again.place = again.place;
 		give_again(x, &line->again);
@@ -222,7 +236,7 @@ static void serve_entry(struct exchange *x, const struct entry_meta *m, struct s
 	reply_saved(x, again.tokens, again.ns);
 	exchange_step(x, STEP_STREAM);
 	x->keep = line ? &again : NULL;
-	reply_answer(x, pieces, m->stream == x->ask.stream ? type : NULL);
+	reply_answer(x, pieces, m->stream == x->ask.stream ? type : NULL, &id, &x->get.entry);
 	x->keep = NULL;
 	if (again.reply)
 		seen_keep(x->worker->seen, line, &again);
@@ -351,7 +365,7 @@ static bool reply_again(struct exchange *x, const struct seen_reply *again)
 	struct worker *w = x->worker;
 	int64_t now = wall_now();
 
-	if (!again->reply || again->second != now / 1000 || again->expires_ms <= now || !again->version ||
+	if (!can_take(x, again) || again->second != now / 1000 || again->expires_ms <= now || !again->version ||
 	    again->version != store_version(w) || !is_plain(x))
 		return false;
 	w->shared->store->ops->used(w->link, again->place);
@@ -453,6 +467,25 @@ void exchange_join(struct exchange *x)
 /* ---- seek: the leader looks once more, then for near questions ---- */
 
 /* Gives a stored answer to the flight, and so to everyone who reads it. */
+static void drop_copy(void *copy)
+{
+	copy_drop(copy);
+}
+
+/* A large entry is not copied into the flight: there may be many of the same, of questions that are near to one. */
+static enum err put_pieces(struct exchange *x, struct answer *a, const struct entry_meta *m, struct slice pieces)
+{
+	const struct answer_id id = entry_id(x, m);
+
+	if (pieces.len <= STORED_PACED)
+		return buf_put(&a->pieces, pieces);
+	struct copy *copy = stored_share(x, &id, &x->get.entry, &pieces);
+	if (!copy)
+		return ERR_REPLIES_FULL;
+	flight_lend(x->lead_flight, pieces, &id, drop_copy, copy);
+	return ERR_OK;
+}
+
 static bool fly_entry(struct exchange *x, enum flight_origin origin)
 {
 	struct entry_meta m;
@@ -468,7 +501,7 @@ static bool fly_entry(struct exchange *x, enum flight_origin origin)
 	flight_set_head(x->lead_flight, &head);
 	flight_unlist(x->lead_flight);                /* it is in the store: who comes now looks there, and finds what is for him */
 	struct answer *a = flight_open(x->lead_flight);
-	enum err e = buf_put(&a->pieces, pieces);
+	enum err e = put_pieces(x, a, &m, pieces);
 	a->whole = !e;
 	a->has_model = m.has_model;
 	a->eval_count = m.eval_count;

@@ -100,6 +100,11 @@ static void send_off(struct exchange *x, int status)
 		x->result = RESULT_BYPASS;
 }
 
+static const char *answer_type(const struct exchange *x, bool stream)
+{
+	return stream ? reply_stream_type(x) : "application/json; charset=utf-8";
+}
+
 void reply_begin(struct exchange *x, int status, const char *content_type, int64_t length)
 {
 	struct header h[REPLY_HEADERS];
@@ -107,6 +112,8 @@ void reply_begin(struct exchange *x, int status, const char *content_type, int64
 
 	send_off(x, status);
 	x->head_sent = true;
+	if (!content_type)
+		content_type = answer_type(x, length < 0);
 	request_reply_begin(x->request, status, h, make_head(x, h, content_type, &t), length);
 }
 
@@ -115,11 +122,16 @@ void reply_whole(struct exchange *x, int status, const char *content_type, char 
 	struct header h[REPLY_HEADERS];
 	struct texts t;
 
+	if (!request_claim(x->request, len)) {
+		free(body);
+		reply_error(x, ERR_REPLIES_FULL, NULL);
+		return;
+	}
 	send_off(x, status);
 	if (!content_type)
-		content_type = stream ? reply_stream_type(x) : "application/json; charset=utf-8";
+		content_type = answer_type(x, stream);
 	size_t n = make_head(x, h, content_type, &t);
-	if (!x->keep || len > REPLY_WHOLE_MAX) {
+	if (!x->keep || len > REPLY_WHOLE_MAX || (stream && !request_fits_chunk(x->request, len))) {
 		request_reply(x->request, status, h, n, body, len, stream);
 		return;
 	}
@@ -169,8 +181,8 @@ static enum err put_lines(struct exchange *x, struct slice pieces, struct buf *o
 	size_t at = 0;
 
 	buf_init(&parts, SIZE_MAX / 4);
-	if (pieces.len > FLIGHT_READ_MAX) {
-		e = pieces_split(pieces, FLIGHT_READ_MAX, &parts);
+	if (pieces.len > LINE_TEXT_MAX) {
+		e = pieces_split(pieces, LINE_TEXT_MAX, &parts);
 		pieces = buf_slice(&parts);
 	}
 	while (!e && x->dialect->write_line(&x->style, pieces, &at, out, &e))
@@ -179,14 +191,25 @@ static enum err put_lines(struct exchange *x, struct slice pieces, struct buf *o
 	return e;
 }
 
-void reply_answer(struct exchange *x, struct slice pieces, const char *content_type)
+static enum err put_object(struct exchange *x, struct slice pieces, struct buf *out)
+{
+	enum err e = x->dialect->write_whole_head(&x->style, out);
+
+	return e ? e : x->dialect->write_whole_rest(x->style.family, pieces, out);
+}
+
+void reply_answer(struct exchange *x, struct slice pieces, const char *content_type, const struct answer_id *id, struct buf *owner)
 {
 	struct buf out;
 	size_t len;
 
-	buf_init(&out, SIZE_MAX / 4);
 	reply_style_now(&x->style);
-	enum err e = x->ask.stream ? put_lines(x, pieces, &out) : x->dialect->write_whole(&x->style, pieces, &out);
+	if (pieces.len > STORED_PACED) {
+		stored_reply(x, pieces, content_type, id, owner);
+		return;
+	}
+	buf_init(&out, SIZE_MAX / 4);
+	enum err e = x->ask.stream ? put_lines(x, pieces, &out) : put_object(x, pieces, &out);
 	if (e) {
 		buf_fini(&out);
 		reply_error(x, e, NULL);

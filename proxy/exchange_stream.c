@@ -7,7 +7,8 @@
 
 /* ---- what a stream goes on with ---- */
 
-/* Of what lay in the arena and the body only that is kept, in one block, which the store and the log will want. */
+/* Of what lay in the arena and the body only that is kept, in one block, which the store and the log will want; of the question's
+ * words, only what will be stored. */
 void exchange_lighten(struct exchange *x)
 {
 	struct ask *a = &x->ask;
@@ -15,6 +16,12 @@ void exchange_lighten(struct exchange *x)
 	size_t bytes = 0;
 	struct buf b;
 
+	if (x->light)
+		return;
+	if (!x->lead_flight) {
+		semantic_free(x->near);
+		x->near = NULL;
+	}
 	if (!x->config->log_prompts && a->question.len > ENTRY_QUESTION_MAX)
 		a->question.len = ENTRY_QUESTION_MAX + 1;        /* the entry cuts it, between characters */
 	for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
@@ -30,6 +37,7 @@ void exchange_lighten(struct exchange *x)
 	memset(x->wishes.tenant, 0, sizeof x->wishes.tenant);    /* its key is made */
 	a->canonical = a->canonical_scope = a->forward = (struct slice){ 0 };
 	x->rq = (struct transfer_request){ 0 };
+	x->why = NULL;
 	arena_fini(&x->arena);
 	buf_fini(&x->body);
 	x->body = b;
@@ -174,12 +182,13 @@ static void pump_failed(struct exchange *x, enum err e)
 static void begin_stream(struct exchange *x)
 {
 	learn_origin(x);
+	if (!x->lead_flight)
+		exchange_lighten(x);         /* from here on it does not start again */
 	request_narrow(x->request);
 	reply_begin(x, 200, reply_stream_type(x), -1);
 }
 
-/* Lines of what was read; true while the client has room. */
-static bool write_lines(struct exchange *x, struct slice pieces)
+bool exchange_write_lines(struct exchange *x, struct slice pieces)
 {
 	size_t at = 0;
 	enum err e = ERR_OK;
@@ -219,7 +228,7 @@ static void pump_stream(struct exchange *x)
 		alarm_clear(&x->worker->alarms, &x->heartbeat);
 		if (!x->head_sent)
 			begin_stream(x);
-		room = write_lines(x, buf_slice(&pieces));
+		room = exchange_write_lines(x, buf_slice(&pieces));
 	}
 	buf_fini(&pieces);
 	if (!x->request)
@@ -253,7 +262,8 @@ void exchange_pump(struct exchange *x)
 		learn_origin(x);
 		saved_by(x);
 		struct flight_head head = flight_get_head(x->flight);
-		reply_answer(x, buf_slice(&flight_answer(x->flight)->pieces), head.stream ? NULL : head.content_type);
+		struct answer_id id = flight_id(x->flight);
+		reply_answer(x, buf_slice(&flight_answer(x->flight)->pieces), head.stream ? NULL : head.content_type, &id, NULL);
 		break;
 	case FLIGHT_FAILED:
 		if (!request_replied(x->request))

@@ -21,6 +21,7 @@
 #include "proxy/history.h"
 #include "proxy/listen.h"
 #include "proxy/recent.h"
+#include "proxy/copies.h"
 #include "proxy/worker.h"
 
 enum { EXIT_BAD_CONFIG = 1, EXIT_CANNOT_START = 2, LOOK_AGAIN_MS = 100,
@@ -286,6 +287,7 @@ static int serve(void)
 	shared.flights = flights_new();
 	shared.recent = recent_new();
 	budget_init(&shared.buffered, config->server_max_buffered);
+	shared.copies = copies_new(&shared.buffered);
 	if (!listen_open(&listening, config, n, why, sizeof why))
 		return fail(why);
 	if (!open_store(config, why, sizeof why)) {
@@ -315,6 +317,7 @@ static int serve(void)
 	flights_free(shared.flights);
 	history_free(shared.history);
 	recent_free(shared.recent);
+	copies_free(shared.copies);
 	budget_fini(&shared.buffered);
 	listen_forget(&listening);
 	log_line(LOG_INFO, "main", "stopped");

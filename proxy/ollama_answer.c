@@ -11,7 +11,7 @@
 
 #include "proxy/base/scan.h"
 
-enum { LINE_TEXT_MAX = 32 << 10, LINE_SLICES = 64, FIELDS_REMEMBERED = 16 };
+enum { LINE_SLICES = 64, FIELDS_REMEMBERED = 16 };
 
 /* ---- reading ---- */
 
@@ -265,8 +265,8 @@ static enum err put_gathered(struct buf *out, const struct gathered *g, const ch
 	return e;
 }
 
-/* {"model":…,"created_at":…, */
-static enum err put_head(struct buf *out, const struct reply_style *style)
+/* {"model":…, */
+static enum err put_model(struct buf *out, const struct reply_style *style)
 {
 	enum err e = buf_add(out, "{", 1);
 
@@ -275,6 +275,14 @@ static enum err put_head(struct buf *out, const struct reply_style *style)
 		e = e ? e : buf_put(out, style->model);
 		e = e ? e : buf_put(out, SLICE("\","));
 	}
+	return e;
+}
+
+/* {"model":…,"created_at":…, */
+static enum err put_head(struct buf *out, const struct reply_style *style)
+{
+	enum err e = put_model(out, style);
+
 	e = e ? e : buf_put(out, SLICE("\"created_at\":\""));
 	e = e ? e : buf_put(out, slice_text(style->created_at));
 	return e ? e : buf_put(out, SLICE("\","));
@@ -347,8 +355,10 @@ bool ollama_write_line(const struct reply_style *style, struct slice pieces, siz
 	bool full = false;
 
 	*error = ERR_OK;
-	while (!full && content.bytes + thinking.bytes + logprobs.bytes < LINE_TEXT_MAX &&
-	       pieces_next(pieces, &next, &kind, &bytes)) {
+	while (!full && pieces_next(pieces, &next, &kind, &bytes)) {
+		size_t so_far = content.bytes + thinking.bytes + logprobs.bytes;
+		if (so_far && so_far + bytes.len > LINE_TEXT_MAX)
+			break;
 		switch (kind) {
 		case PIECE_THINKING:
 			/* thinking comes before content; a line holds both only in that order */
@@ -411,23 +421,26 @@ static enum err put_all(struct buf *out, struct slice pieces, enum piece_kind ki
 	return e || !n ? e : buf_add(out, after, strlen(after));
 }
 
-enum err ollama_write_whole(const struct reply_style *style, struct slice pieces, struct buf *out)
+static bool is_embedding(enum family family)
+{
+	return family == FAMILY_EMBED || family == FAMILY_EMBEDDINGS;
+}
+
+enum err ollama_write_whole_head(const struct reply_style *style, struct buf *out)
+{
+	return is_embedding(style->family) ? put_model(out, style) : put_head(out, style);
+}
+
+enum err ollama_write_whole_rest(enum family family, struct slice pieces, struct buf *out)
 {
 	enum err e;
 
-	if (style->family == FAMILY_EMBED || style->family == FAMILY_EMBEDDINGS) {
-		e = buf_add(out, "{", 1);
-		if (!e && style->has_model) {
-			e = buf_put(out, SLICE("\"model\":\""));
-			e = e ? e : buf_put(out, style->model);
-			e = e ? e : buf_put(out, SLICE("\","));
-		}
-		e = e ? e : put_all(out, pieces, PIECE_BODY, "", ",", "");
+	if (is_embedding(family)) {
+		e = put_all(out, pieces, PIECE_BODY, "", ",", "");
 		return e ? e : buf_add(out, "}", 1);
 	}
-	bool chat = style->family == FAMILY_CHAT;
-	e = put_head(out, style);
-	e = e ? e : buf_put(out, chat ? SLICE("\"message\":{\"role\":\"assistant\",\"content\":\"") : SLICE("\"response\":\""));
+	bool chat = family == FAMILY_CHAT;
+	e = buf_put(out, chat ? SLICE("\"message\":{\"role\":\"assistant\",\"content\":\"") : SLICE("\"response\":\""));
 	e = e ? e : put_all(out, pieces, PIECE_CONTENT, "", "", "");
 	e = e ? e : buf_add(out, "\"", 1);
 	e = e ? e : put_all(out, pieces, PIECE_THINKING, ",\"thinking\":\"", "", "\"");

@@ -591,7 +591,8 @@ const struct dialect dialect_ollama = {
 	.vary = ollama_vary,
 	.read_line = ollama_read_line,
 	.write_line = ollama_write_line,
-	.write_whole = ollama_write_whole,
+	.write_whole_head = ollama_write_whole_head,
+	.write_whole_rest = ollama_write_whole_rest,
 	.write_empty = ollama_write_empty,
 	.write_error = ollama_write_error,
 };

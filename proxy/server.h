@@ -61,10 +61,13 @@ struct header {
 	const char *value;
 };
 
+struct budget;
+
 struct server_options {
 	struct loop *loop;
 	struct metrics *metrics;
 	_Atomic int64_t *connections;        /* all workers' together */
+	struct budget *budget;               /* what whole replies hold is counted there */
 	int64_t max_connections, header_timeout_ms, idle_timeout_ms;
 	const struct request_ops *ops;
 	void *arg;                           /* for begin() */
@@ -103,7 +106,11 @@ void request_watch(struct request *r);
  * what waits is small. For the connection's life; not for downloads, which it slows down. */
 void request_narrow(struct request *r);
 
-/* A whole reply. body comes from malloc and is taken over. stream: sent in chunks, as a stream would be. */
+/* Room for a whole reply of so many bytes, until it is over, in server_options.budget; false: there is none. Few bytes need none. */
+bool request_claim(struct request *r, size_t len);
+
+/* A whole reply. body comes from malloc and is taken over. stream: sent in chunks, as a stream would be, each
+ * of whole lines. */
 void request_reply(struct request *r, int status, const struct header *headers, size_t n, char *body, size_t len, bool stream);
 
 /* A whole reply made once, head and all, to be given to many: NULL without memory. Its caller drops it; what is being sent
@@ -112,6 +119,9 @@ struct reply;
 struct reply *reply_make(struct server *s, int status, const struct header *headers, size_t n, char *body, size_t len, bool stream);
 void reply_drop(struct reply *reply);
 void request_reply_made(struct request *r, struct reply *reply);
+/* Does MHD send a body of so many bytes as one chunk? It cuts chunks where its buffer ends, in the middle of a line. */
+bool request_fits_chunk(const struct request *r, size_t len);
+bool request_can_take(const struct request *r, const struct reply *reply);
 
 /* The head of a reply whose body follows by request_write(): chunked (length -1) or of a known length. */
 void request_reply_begin(struct request *r, int status, const struct header *headers, size_t n, int64_t length);

@@ -165,7 +165,7 @@ void server_watch_now(struct server *s)
 		struct conn *c = s->watch_soon;
 		const struct request_private *r = c->request;
 		server_clock_forget(c);
-		if (r && r->suspended && !r->gone)
+		if (r && r->suspended && !r->gone && !c->watched)    /* else it is watched for room, since it was put on the list */
 			conn_watch(c, 0);
 	}
 }

@@ -5,6 +5,7 @@
 #include <microhttpd.h>
 #include <sys/socket.h>
 
+#include "proxy/budget.h"
 #include "proxy/server.h"
 
 #if MHD_VERSION < 0x00097002
@@ -71,6 +72,7 @@ struct request_private {
 	struct slice authority;              /* of a target in absolute form: has to be what Host says */
 	struct buf out;                      /* framed bytes from out_at on */
 	size_t out_at;
+	size_t claimed;                      /* in the budget */
 	struct request_private *flush_next, *tell_next;
 	size_t n_fields;
 	bool fields_known;                   /* all headers are in field[] */

@@ -11,6 +11,9 @@
 #include <time.h>
 
 /* a stream's body never goes through MHD's block */
+/* CLAIM_FREE: replies so small are bounded by server.max_connections. HEAD_COST, FIELD_COST: what MHD keeps in the same memory of
+ * a reply's head, and of each header of the request beside its text. */
+enum { CLAIM_FREE = 4 << 10, HEAD_COST = 2 << 10, FIELD_COST = 64 };
 enum { READER_BLOCK = 16 << 10, STREAM_BLOCK = 64, NARROW_UNSENT = 16 << 10 };
 
 /* ---- sleeping and waking ---- */
@@ -340,6 +343,40 @@ static struct MHD_Response *whole_response(char *body, size_t len, bool chunked)
 	return response;
 }
 
+/* A chunk to each line: many clients take each piece they read for whole lines. */
+static void write_by_line(struct request *pub, struct slice bytes)
+{
+	while (bytes.len) {
+		const char *end = memchr(bytes.at, '\n', bytes.len);
+		size_t len = end ? (size_t)(end + 1 - bytes.at) : bytes.len;
+		if (request_write(pub, slice_of(bytes.at, len)))
+			return;              /* the reply is broken */
+		bytes = slice_of(bytes.at + len, bytes.len - len);
+	}
+}
+
+bool request_claim(struct request *pub, size_t len)
+{
+	struct request_private *r = private_of(pub);
+
+	if (len <= CLAIM_FREE)
+		return true;
+	if (r->gone || r->replied || !budget_take_reply(r->server->o.budget, len))
+		return r->gone || r->replied;
+	r->claimed += len;
+	return true;
+}
+
+bool request_fits_chunk(const struct request *pub, size_t len)
+{
+	const struct request_private *r = private_of(pub);
+	size_t head = r->pub.target.len + HEAD_COST;
+
+	for (size_t i = 0; i < r->n_fields; i++)
+		head += r->field[i].name_len + r->field[i].value_len + FIELD_COST;
+	return r->fields_known && head + len <= SERVER_HEAD_BYTES;
+}
+
 void request_reply(struct request *pub, int status, const struct header *headers, size_t n, char *body, size_t len, bool stream)
 {
 	struct request_private *r = private_of(pub);
@@ -354,19 +391,20 @@ void request_reply(struct request *pub, int status, const struct header *headers
 		answer_bare(r, status, headers, n);
 		return;
 	}
-	pub->sent_bytes = bodiless ? 0 : len;
-	if (len > REPLY_WHOLE_MAX) {
+	if (len > REPLY_WHOLE_MAX || (stream && !request_fits_chunk(pub, len))) {
 		/* in pieces, so that a slow reader's progress is seen */
 		request_reply_begin(pub, status, headers, n, stream ? -1 : (int64_t)len);
 		if (stream) {
-			(void)!request_write(pub, slice_of(body, len));     /* a failure has broken the reply */
+			write_by_line(pub, slice_of(body, len));
 			free(body);
 		} else {
+			pub->sent_bytes = bodiless ? 0 : len;
 			r->out = (struct buf){ .at = body, .len = len, .room = len, .limit = len };
 		}
 		request_end(pub, true);
 		return;
 	}
+	pub->sent_bytes = bodiless ? 0 : len;
 	pub->first_byte_us = clock_us();
 	r->chunked = stream && pub->http11;
 	answer(r, status, whole_response(body, len, r->chunked), headers, n);
@@ -406,6 +444,11 @@ void reply_drop(struct reply *reply)
 		return;
 	MHD_destroy_response(reply->response);
 	free(reply);
+}
+
+bool request_can_take(const struct request *r, const struct reply *reply)
+{
+	return !reply->chunked || request_fits_chunk(r, reply->len);
 }
 
 void request_reply_made(struct request *pub, struct reply *reply)

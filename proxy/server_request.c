@@ -383,6 +383,8 @@ void request_finish(struct request_private *r, bool sent)
 	request_drop_later(r);
 	if (r->streams)
 		metric_add(s->o.metrics, streams_open, -1);
+	if (r->claimed)
+		budget_give_reply(s->o.budget, r->claimed);
 	buf_fini(&r->out);
 	request_free(s, r);
 }

@@ -146,7 +146,7 @@ struct worker *worker_new(struct shared *shared, int n, const struct config *c, 
 	loop_init(&w->loop);
 	alarms_init(&w->alarms, &w->loop);
 	const struct server_options o = {
-		.loop = &w->loop, .metrics = &w->metrics, .connections = &shared->connections,
+		.loop = &w->loop, .metrics = &w->metrics, .connections = &shared->connections, .budget = &shared->buffered,
 		.max_connections = c->server_max_connections, .header_timeout_ms = c->server_header_timeout,
 		.idle_timeout_ms = c->server_idle_timeout, .ops = &exchange_ops, .arg = w,
 	};

@@ -18,6 +18,7 @@
 
 enum { WORKERS_MAX = 256 };
 
+struct copies;
 struct exchange;
 struct lexicon;
 struct scoring;
@@ -34,6 +35,7 @@ struct shared {
 	struct store *store;                 /* NULL: cache.store = off */
 	_Atomic uint64_t store_errors;
 	struct budget buffered;
+	struct copies *copies;               /* large answers on their way to clients */
 	_Atomic int64_t connections;
 	_Atomic bool draining;
 	_Atomic(struct lexicon *) lexicon;   /* NULL until loaded, or when the semantic tier is off */

@@ -135,6 +135,33 @@ enum err pieces_split(struct slice pieces, size_t most, struct buf *out)
 	return e;
 }
 
+enum err pieces_part(struct slice pieces, size_t *at, size_t *in, size_t most, struct buf *out)
+{
+	size_t next = *at, left = most;
+	enum piece_kind kind;
+	struct slice bytes;
+	enum err e = ERR_OK;
+
+	while (!e && pieces_next(pieces, &next, &kind, &bytes)) {
+		struct slice rest = slice_of(bytes.at + *in, bytes.len - *in);
+		if (rest.len > left && left < most)
+			break;               /* it fits better behind */
+		if (is_text(kind) && rest.len > left)
+			rest.len = scan_text_cut(rest, left);
+		e = put_piece(out, kind, rest);
+		*in += rest.len;
+		if (*in < bytes.len || rest.len > left)
+			left = 0;
+		else
+			left -= rest.len;
+		if (*in < bytes.len)
+			break;
+		*at = next;
+		*in = 0;
+	}
+	return e;
+}
+
 enum err pieces_text(struct slice pieces, enum piece_kind kind, struct buf *out)
 {
 	size_t at = 0, from = out->len;

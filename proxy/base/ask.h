@@ -16,6 +16,10 @@
 
 enum { KEY_BYTES = 32, DIGEST_MAX = 72 };
 
+/* So much text, as JSON, is in one line of a stream that is not the upstream's own: many clients take each piece they read for
+ * whole lines, and read 8 KiB or more at once. */
+enum { LINE_TEXT_MAX = 6 << 10 };
+
 /* Which template the upstream puts the question through; answers are never shared between families. */
 enum family { FAMILY_CHAT, FAMILY_GENERATE, FAMILY_EMBED, FAMILY_EMBEDDINGS, FAMILY_COUNT };
 extern const char *const family_name[FAMILY_COUNT];
@@ -58,6 +62,13 @@ enum piece_kind {
 	PIECE_KINDS
 };
 
+/* Names the bytes of one answer while they are in memory: an entry by its key and its checksum, a flight by a number. */
+struct answer_id {
+	uint8_t key[KEY_BYTES];
+	uint64_t version;
+	bool whole;                  /* written as the rest of one object; else pieces */
+};
+
 struct answer {
 	struct buf pieces;           /* [kind u8][len u32 LE][bytes] … */
 	size_t last;                 /* where the last piece begins: answer_add()'s own */
@@ -78,6 +89,11 @@ must_use enum err answer_add(struct answer *a, enum piece_kind kind, struct slic
 
 /* Walks pieces: *at starts at 0. False at the end, or where the bytes are not pieces. */
 bool pieces_next(struct slice pieces, size_t *at, enum piece_kind *kind, struct slice *bytes);
+
+/* Appends the next of the pieces, or the next part of one, from where *at and *in stand (0, 0 at first), and moves those: at most
+ * `most` bytes of text, cut between characters; what is not text is never cut. Nothing is appended at the end. Errors: NO_MEMORY,
+ * TOO_LARGE. */
+must_use enum err pieces_part(struct slice pieces, size_t *at, size_t *in, size_t most, struct buf *out);
 
 /* Appends the pieces with no text longer than `most` bytes of JSON, cut between characters. Errors: TOO_LARGE, NO_MEMORY;
  * out is then as it was. */

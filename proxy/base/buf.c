@@ -122,8 +122,12 @@ enum err buf_addf(struct buf *b, const char *format, ...)
 
 void buf_shrink(struct buf *b)
 {
-	if (b->room < BUF_LARGE || b->len > b->room / 4)
-		return;
+	if (b->room >= BUF_LARGE && b->len <= b->room / 4)
+		buf_fit(b);
+}
+
+void buf_fit(struct buf *b)
+{
 	size_t room = b->len > BUF_LEAST ? b->len : BUF_LEAST;
 	char *at = realloc(b->at, room);
 	if (at) {

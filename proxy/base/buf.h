@@ -62,6 +62,7 @@ must_use enum err buf_reserve(struct buf *b, size_t more);   /* room for `more` 
 must_use enum err buf_add(struct buf *b, const void *bytes, size_t len);
 must_use enum err buf_addf(struct buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void buf_shrink(struct buf *b);                    /* gives back what is far more room than the bytes need */
+void buf_fit(struct buf *b);                       /* all room that its bytes do not need */
 void buf_cut(struct buf *b, size_t first);         /* drops the first bytes, keeps the rest */
 
 static inline must_use enum err buf_put(struct buf *b, struct slice s)

@@ -8,6 +8,14 @@
 #include "proxy/ndjson.h"
 #include "proxy/ollama.h"
 
+/* An answer as one object. */
+static enum err write_whole(const struct reply_style *style, struct slice pieces, struct buf *out)
+{
+	enum err e = ollama_write_whole_head(style, out);
+
+	return e ? e : ollama_write_whole_rest(style->family, pieces, out);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { LINE_MAX_BYTES = 4096, ROOM = 1 << 20 };
@@ -82,7 +90,7 @@ static void write_again(const struct reading *r)
 	out.len = 0;
 	if (r->answer.whole) {
 		answer_init(&again, ROOM);
-		check(!ollama_write_whole(&style, buf_slice(&r->answer.pieces), &out));
+		check(!write_whole(&style, buf_slice(&r->answer.pieces), &out));
 		check(!ollama_read_line(&again, r->family, buf_slice(&out)));
 		check_same(&r->answer, &again);
 		answer_fini(&again);

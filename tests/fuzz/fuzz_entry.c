@@ -9,6 +9,14 @@
 #include "proxy/base/words.h"
 #include "proxy/ollama.h"
 
+/* An answer as one object. */
+static enum err write_whole(const struct reply_style *style, struct slice pieces, struct buf *out)
+{
+	enum err e = ollama_write_whole_head(style, out);
+
+	return e ? e : ollama_write_whole_rest(style->family, pieces, out);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { ROOM = 1 << 20, SUM_AT = 8, SUMMED_FROM = 16 };
@@ -37,7 +45,7 @@ static void open_entry(struct slice raw)
 	while (ollama_write_line(&style, pieces, &at, &out, &e) && !e)
 		;
 	out.len = 0;
-	(void)!ollama_write_whole(&style, pieces, &out);
+	(void)!write_whole(&style, pieces, &out);
 	out.len = 0;
 	(void)!pieces_text(pieces, PIECE_CONTENT, &out);
 	out.len = 0;

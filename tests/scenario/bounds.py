@@ -110,6 +110,125 @@ def bodies_around_every_limit(s):
                     assert (r.cache == 'bypass') == (n > limit), (limit, n, r)
 
 
+# ---- replies ----
+
+def lines_of(r):
+    return [json.loads(x) for x in r.body.split(b'\n') if x]
+
+
+def stored_answers_come_in_whole_lines(s):
+    """Of every length, behind heads of every length: no chunk ends inside a line, and no line is longer than 8 KiB."""
+    f = s.fake()
+    p = s.proxy(f, OFF)
+    sizes = [10, 1000, 3000, 5000, 5900, 6200, 7000, 8000, 8700, 9500, 12000, 17000, 40000, 70000, 300000]
+    for n in sizes:
+        body = {'model': 'llama3.2', 'prompt': 'of %d' % n, 'options': {'fake_text': 'word ' * (n // 5), 'fake_token_bytes': 1000}}
+        first = p.post('/api/generate', body)
+        assert first.cache == 'miss', first
+        p.settled()
+        for head in (0, 500, 2000, 4000, 5500, 6500):
+            for _ in range(2):                     # the second may be a reply that was kept
+                r = p.post('/api/generate', body, {'X-Long-%d' % i: 'h' * 480 for i in range(head // 500)})
+                assert r.cache == 'exact' and r.whole, (n, head, r)
+                assert all(c.endswith(b'\n') for c in r.chunks), (n, head, [len(c) for c in r.chunks])
+                assert max(len(line) for line in r.body.split(b'\n')) <= 8 << 10, (n, head)
+                assert told(r)['text'] == told(first)['text'] and told(r)['last'] == told(first)['last'], (n, head)
+        plain = p.post('/api/generate', dict(body, stream=False))
+        assert plain.cache == 'exact' and plain.whole and plain.json()['response'] == told(first)['text'], plain
+
+
+def with_logprobs_and_thinking(s):
+    f = s.fake()
+    p = s.proxy(f, OFF)
+    body = {'model': 'tiny-think', 'messages': [{'role': 'user', 'content': 'q'}], 'logprobs': True, 'top_logprobs': 5,
+            'options': {'fake_tokens': 3000, 'fake_think': 'thought ' * 4000}}
+    first = p.post('/api/chat', body)
+    p.settled()
+    hit, plain = p.post('/api/chat', body), p.post('/api/chat', dict(body, stream=False))
+    assert (first.cache, hit.cache, plain.cache) == ('miss', 'exact', 'exact')
+    assert told(hit) == told(first) and all(c.endswith(b'\n') for c in hit.chunks)
+    assert max(len(line) for line in hit.body.split(b'\n')) <= 8 << 10
+    m = plain.json()
+    assert m['message']['content'] == told(first)['text'] and m['message']['thinking'] == told(first)['thinking']
+    assert m.get('logprobs', []) == told(first)['logprobs'] and m['eval_count'] == told(first)['last']['eval_count']
+
+
+def do_not_read(p, bodies):
+    cs = []
+    for i, body in enumerate(bodies):
+        c = socket.socket()
+        c.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        c.connect(p.where)
+        c.settimeout(LATE)
+        c.sendall(build('POST', '/api/generate', None, body))
+        cs.append(c)
+        p.wait_stat('streams_open', i + 1)
+    return cs
+
+
+def who_does_not_read_holds_no_copy(s, store=None, semantic=False):
+    """A hundred readers of one stored answer of 3.9 MB that do not read share one copy of it, streams and whole ones, and
+    what they get is whole when they read at last."""
+    f = s.fake()
+    options = dict({} if semantic else OFF, **(store or {}))
+    p = s.proxy(f, options)
+    p.ready()
+    if semantic:
+        p.wait_stat('store_up', 1)
+    for stream in (True, False):
+        question = 'Які факультети є в ХДУ?'
+        body = {'model': 'llama3.2', 'prompt': question, 'stream': stream, 'options': {'fake_line_bytes': 3900000}}
+        first = p.post('/api/generate', body)
+        assert first.cache == ('miss' if stream else 'exact'), first
+        p.settled()
+        if semantic:
+            body['prompt'] = 'Які є факультети в ХДУ?'
+        r = p.post('/api/generate', body)
+        assert r.cache == ('semantic' if semantic else 'exact') and len(r.body) > 3900000, r
+        before = p.peak_kib('VmRSS')
+        cs = do_not_read(p, [body] * 100)
+        time.sleep(0.5)
+        grown = (p.peak_kib('VmRSS') - before) / 1024
+        print('        %s: 100 readers that do not read cost %.1f MiB' % ('streams' if stream else 'objects', grown))
+        assert not MEASURED or grown < 60, grown
+        late = Conn.__new__(Conn)
+        late.sock, late.buf, late.eof = cs[7], b'', False
+        read = late.reply()
+        assert read.whole and told(read)['text'] == told(first)['text'], read
+        for c in cs:
+            c.close()
+        p.wait_stat('streams_open', 0)
+
+
+def who_does_not_read_from_redis(s):
+    who_does_not_read_holds_no_copy(s, {'cache.store': 'redis', 'redis.url': s.redis().url, 'redis.timeout': '9s'})
+
+
+def who_does_not_read_what_is_near(s):
+    who_does_not_read_holds_no_copy(s, semantic=True)
+
+
+def replies_have_a_bound(s):
+    """Different large answers at once: those beyond the bound are refused in good words, and there is room again afterwards."""
+    f = s.fake()
+    p = s.proxy(f, dict(OFF, **{'server.max_buffered': '16MiB', 'server.max_body': '1MiB'}))
+    bodies = [{'model': 'llama3.2', 'prompt': 'n %d' % i, 'stream': False, 'options': {'fake_line_bytes': 3900000}}
+              for i in range(4)]
+    for b in bodies:
+        assert p.post('/api/generate', dict(b, stream=True)).cache == 'miss'
+    p.settled()
+    held = do_not_read(p, bodies[:2])
+    r = p.post('/api/generate', bodies[2])
+    assert r.status == 503 and 'max_buffered' in r.error() and r.get('Retry-After'), r
+    assert p.post('/api/generate', bodies[0]).cache == 'exact'       # of this there is a copy
+    for c in held:
+        c.close()
+    p.wait_stat('streams_open', 0)
+    assert p.post('/api/generate', bodies[2]).cache == 'exact'
+
+
 if __name__ == '__main__':
     sys.exit(main([who_announces_holds_nothing, who_holds_much_leaves_room, who_is_slow_with_much_streams_through,
-                   a_share_ends_with_the_body, bodies_around_every_limit]))
+                   a_share_ends_with_the_body, bodies_around_every_limit,
+                   stored_answers_come_in_whole_lines, with_logprobs_and_thinking, who_does_not_read_holds_no_copy,
+                   who_does_not_read_from_redis, who_does_not_read_what_is_near, replies_have_a_bound]))

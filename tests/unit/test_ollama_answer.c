@@ -26,6 +26,14 @@ static void *failing_realloc(void *at, size_t bytes)
 
 enum { ROOM = 4 << 20 };
 
+/* An answer as one object. */
+static enum err write_whole(const struct reply_style *style, struct slice pieces, struct buf *out)
+{
+	enum err e = ollama_write_whole_head(style, out);
+
+	return e ? e : ollama_write_whole_rest(style->family, pieces, out);
+}
+
 static struct reply_style style_of(enum family family)
 {
 	return (struct reply_style){ .family = family, .model = SLICE("my \\\"model\\\""), .has_model = true, .created_at = "2026-01-02T03:04:05.6Z" };
@@ -92,7 +100,7 @@ static void read_back(struct answer *to, const struct answer *from, enum family 
 		}
 	} else {
 		json_error_t error;
-		assert_int_equal(ollama_write_whole(&style, buf_slice(&from->pieces), &out), ERR_OK);
+		assert_int_equal(write_whole(&style, buf_slice(&from->pieces), &out), ERR_OK);
 		json_t *o = json_loadb(out.at, out.len, JSON_REJECT_DUPLICATES, &error);
 		if (!o)
 			fail_msg("not an object: %.*s", (int)out.len, out.at);
@@ -286,7 +294,7 @@ static void embeddings_are_kept_as_they_came(void **state)
 		assert_true(a.whole && a.has_model == (i == 0));
 		style.has_model = a.has_model;
 		buf_init(&out, ROOM);
-		assert_int_equal(ollama_write_whole(&style, buf_slice(&a.pieces), &out), ERR_OK);
+		assert_int_equal(write_whole(&style, buf_slice(&a.pieces), &out), ERR_OK);
 		const char *rest = strchr(bodies[i], ',');
 		assert_true(i ? slice_is(buf_slice(&out), slice_text(bodies[i])) : memmem(out.at, out.len, rest, strlen(rest)) != NULL);
 		answer_init(&b, ROOM);
@@ -358,7 +366,7 @@ static void every_allocation_may_fail(void **state)
 			while (ollama_write_line(&style, buf_slice(&a.pieces), &at, &out, &line) && !line)
 				;
 			if (!line)
-				whole = ollama_write_whole(&style, buf_slice(&a.pieces), &out);
+				whole = write_whole(&style, buf_slice(&a.pieces), &out);
 		}
 		through = fail_at >= 0;
 		fail_at = -1;
