@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "cache/redis_url.h"
+#include "proxy/own_address.h"
 #include "proxy/trust.h"
 
 struct check {
@@ -37,6 +38,8 @@ static bool only(const char *text, size_t len, const char *characters)
 
 /* Letters, digits, dots, dashes, underscores: names and IPv4 numbers alike. */
 #define NAME_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._"
+/* of a URL's path (RFC 3986, 3.3) */
+#define PATH_CHARACTERS NAME_CHARACTERS "/~!$&'()*+,;=:@%"
 #define TOKEN_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~"   /* RFC 9110, 5.6.2 */
 
 /* HOST or [IPv6], its end in *end. */
@@ -112,14 +115,16 @@ static void check_listen(struct check *k, const struct config_list *list, enum c
 	}
 }
 
-/* http(s)://HOST[:PORT][/]: a path would have to be put in front of every raw path a client sends. */
-static bool upstream(const char *url)
+/* http(s)://HOST[:PORT][/PATH], its host and port in *a. */
+static bool upstream(const char *url, struct config_address *a)
 {
+	bool tls = !strncmp(url, "https://", 8);
 	const char *end;
 	struct slice name;
-	uint64_t port;
+	uint64_t port = tls ? 443 : 80;
 
-	if (strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
+	*a = (struct config_address){ 0 };
+	if (!tls && strncmp(url, "http://", 7) != 0)
 		return false;
 	if (!host(strstr(url, "://") + 3, &name, &end))
 		return false;
@@ -129,20 +134,35 @@ static bool upstream(const char *url)
 			return false;
 		end += 1 + digits;
 	}
-	return !*end || !strcmp(end, "/");
+	memcpy(a->host, name.at, name.len);
+	a->port = (uint16_t)port;
+	return !*end || (*end == '/' && only(end, strlen(end), PATH_CHARACTERS) && !strstr(end, "/.") && !strstr(end, "//"));
+}
+
+static bool leads_back(const struct config_list *listen, const struct config_address *a)
+{
+	struct config_address own;
+
+	for (size_t i = 0; i < listen->n; i++)
+		if (config_address(listen->at[i], &own) && !own.is_unix && own_address(a, &own))
+			return true;
+	return false;
 }
 
 static void check_upstream(struct check *k)
 {
 	const struct config_list *list = &k->c->upstream_url_list;
+	struct config_address a;
 
 	if (list->n == 0)
 		wrong(k, upstream_url, "must name at least one upstream");
 	for (size_t i = 0; i < list->n; i++) {
-		if (!upstream(list->at[i]))
-			wrong(k, upstream_url, "'%.120s' is not http://HOST[:PORT] or https://HOST[:PORT]", list->at[i]);
+		if (!upstream(list->at[i], &a))
+			wrong(k, upstream_url, "'%.120s' is not http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH]", list->at[i]);
 		else if (has_twice(list, i))
 			wrong(k, upstream_url, "'%.120s' is given twice", list->at[i]);
+		else if (leads_back(&k->c->server_listen_list, &a) || leads_back(&k->c->admin_listen_list, &a))
+			wrong(k, upstream_url, "'%.120s' is where this proxy itself listens; give the address of Ollama", list->at[i]);
 	}
 }
 

@@ -8,6 +8,7 @@
 #include "proxy/base/log.h"
 #include "proxy/destination.h"
 #include "proxy/model_lists.h"
+#include "proxy/hop.h"
 #include "proxy/semantic.h"
 #include "proxy/route.h"
 #include "proxy/virtual.h"
@@ -236,6 +237,10 @@ static void on_begin(struct request *r, void *arg)
 	x->route_name = route ? family_name[route->family] : admin_is_own(r) ? "own" : "pass";
 	if (atomic_load(&w->shared->draining)) {
 		reply_error(x, ERR_DRAINING, NULL);
+		return;
+	}
+	if (hop_came_back(r)) {
+		reply_error(x, ERR_LOOP, NULL);
 		return;
 	}
 	if (!host_allowed(x->config, r)) {

@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "proxy/base/log.h"
+#include "proxy/hop.h"
 
 enum { REQUEST_HEAD_FIRST = 1024, REQUEST_HEAD_MOST = 1 << 20, STREAM_READ = 4096, BULK_READ = 32 << 10, UPLOAD_PIECE = 16 << 10 };
 enum { NO_BODY = 1 };                    /* what on_head_whole() tells the parser when no body follows */
@@ -41,8 +42,9 @@ static enum err put_head(struct http *h)
 
 	h->out.len = h->out_at = h->body_at = 0;
 	e = buf_reserve(&h->out, REQUEST_HEAD_FIRST);
-	e = e ? e : put_texts(&h->out, rq->method, " ", rq->target, " HTTP/1.1\r\n");
-	e = e ? e : put_texts(&h->out, "Host: ", peers_authority(h->peers, h->host), "\r\n", "");
+	e = e ? e : put_texts(&h->out, rq->method, " ", *rq->target == '/' ? peers_base(h->peers, h->host) : "", rq->target);
+	e = e ? e : put_texts(&h->out, " HTTP/1.1\r\nHost: ", peers_authority(h->peers, h->host), "\r\n" HOP_HEADER ": ", hop_mark());
+	e = e ? e : buf_put(&h->out, SLICE("\r\n"));
 	for (size_t i = 0; i < rq->n_headers && !e; i++)
 		e = put_texts(&h->out, rq->headers[i].name, ": ", rq->headers[i].value, "\r\n");
 	if (!e && rq->upload && rq->upload_length < 0)

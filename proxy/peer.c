@@ -44,7 +44,7 @@ struct peers {
 	struct curl_loop curl;
 	struct {
 		CURLU *url;              /* read once; NULL: it is none, and curl will say so of the text */
-		char *authority;
+		char *authority, *base;
 		bool tls;
 		struct peer *newest, *oldest;    /* unused */
 		bool renew;              /* the last connection failed: its name may have another address by now */
@@ -405,6 +405,26 @@ static char *authority_of(CURLU *url)
 	return both;
 }
 
+static char *base_of(CURLU *url)
+{
+	char *path = NULL;
+
+	if (curl_url_get(url, CURLUPART_PATH, &path, 0))
+		abort();
+	char *base = strdup(path);
+	if (!base)
+		abort();
+	for (size_t len = strlen(base); len && base[len - 1] == '/'; len--)
+		base[len - 1] = '\0';
+	curl_free(path);
+	return base;
+}
+
+const char *peers_base(const struct peers *peers, int host)
+{
+	return peers->host[host].base ? peers->host[host].base : "";
+}
+
 const char *peers_authority(const struct peers *peers, int host)
 {
 	return peers->host[host].authority ? peers->host[host].authority : "";
@@ -430,6 +450,7 @@ struct peers *peers_new(struct loop *loop, struct alarms *alarms, struct hosts *
 		}
 		peers->host[i].url = url;
 		peers->host[i].authority = authority_of(url);
+		peers->host[i].base = base_of(url);
 		peers->host[i].tls = !curl_url_get(url, CURLUPART_SCHEME, &scheme, 0) && !strcmp(scheme, "https");
 		curl_free(scheme);
 	}
@@ -456,6 +477,7 @@ void peers_free(struct peers *peers)
 			peer_close(peers->host[i].newest);
 		curl_url_cleanup(peers->host[i].url);
 		free(peers->host[i].authority);
+		free(peers->host[i].base);
 	}
 	curl_loop_fini(&peers->curl, free_peers);
 }

@@ -33,6 +33,8 @@ void peers_free(struct peers *peers);            /* none may be lent; what is le
 
 /* The host's name as its requests write it (RFC 9110, 7.2). */
 const char *peers_authority(const struct peers *peers, int host);
+/* The path of its URL, without a slash at its end: it stands before the path of every request. */
+const char *peers_base(const struct peers *peers, int host);
 
 /* An unused connection to the host that is alive, as far as this end knows; NULL: none. */
 struct peer *peer_take(struct peers *peers, int host, struct peer_user *user);

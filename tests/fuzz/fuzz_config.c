@@ -1,4 +1,4 @@
-/* uses: proxy/config.c proxy/config_value.c proxy/config_check.c proxy/trust.c proxy/config_print.c proxy/base/arena.c proxy/base/buf.c proxy/base/err.c cache/redis_url.c */
+/* uses: proxy/config.c proxy/config_value.c proxy/config_check.c proxy/own_address.c proxy/trust.c proxy/config_print.c proxy/base/arena.c proxy/base/buf.c proxy/base/err.c cache/redis_url.c */
 /* libs: -lm -lnettle */
 /* fuzz_config.c - configuration files: read, and if good printed and read again, which has to be good too. */
 #include <stdlib.h>

@@ -155,7 +155,99 @@ def old_clients_are_answered_in_their_version(s):
     c.close()
 
 
-TESTS = [nothing_behind_the_head, many_heads_on_one_connection, no_content_and_not_modified, old_clients_are_answered_in_their_version]
+# ---- where upstream.url leads ----
+
+def relay(port):
+    """A door that leads to that port of this machine."""
+    door = socket.create_server(('127.0.0.1', 0), backlog=128)
+
+    def pump(a, b):
+        with contextlib.suppress(OSError):
+            while True:
+                got = a.recv(65536)
+                if not got:
+                    break
+                b.sendall(got)
+        with contextlib.suppress(OSError):
+            b.shutdown(socket.SHUT_WR)
+
+    def serve():
+        while True:
+            try:
+                a, _ = door.accept()
+                b = socket.create_connection(('127.0.0.1', port))
+            except OSError:
+                return
+            threading.Thread(target=pump, args=(a, b), daemon=True).start()
+            threading.Thread(target=pump, args=(b, a), daemon=True).start()
+    threading.Thread(target=serve, daemon=True).start()
+    return door
+
+
+def forwarded(p):
+    return sum(v for k, v in p.stats().items() if k == 'upstream_requests')
+
+
+def upstream_is_this_proxy(s):
+    """Refused at start where it can be seen; else the request that comes back is answered with 508."""
+    port = free_port()
+    for listen, url in (('127.0.0.1:%d', 'http://localhost:%d'), ('0.0.0.0:%d', 'http://127.0.0.1:%d/x'), ('[::]:%d', 'http://[::1]:%d')):
+        p = Proxy(s.dir, url % port, OFF, listen=listen % port, start=False)
+        r = subprocess.run(p.argv() + ['-t'], capture_output=True, text=True)
+        assert r.returncode == 1 and 'this proxy itself' in r.stderr, r
+    port = free_port()
+    door = relay(port)
+    p = s.proxy('http://127.0.0.1:%d' % door.getsockname()[1], dict(OFF, **{'upstream.health_interval': '1h'}), listen='127.0.0.1:%d' % port)
+    before = forwarded(p)
+    for path, body in (('/api/version', None), ('/nope', b'x' * 100000), ('/api/generate', {'model': 'm', 'prompt': 'q'}), ('/v1/chat/completions', {})):
+        r = p.ask('POST' if body else 'GET', path, body)
+        assert r.status == 508 and 'leads back here' in r.body.decode(), (path, r)
+    assert forwarded(p) - before == 4, 'it went round'
+    door.close()
+
+
+def a_ring_of_proxies(s):
+    """Two in a row are good, two in a ring are not."""
+    f = s.fake()
+    one = s.proxy(f, OFF, name='one')
+    two = s.proxy(one.where and 'http://127.0.0.1:%d' % one.where[1], OFF, name='two')
+    assert two.get('/api/version').status == 200
+    assert two.generate('q', stream=False).status == 200 and f.asked() == 1
+    ports = free_port(), free_port()
+    ring = [s.proxy('http://127.0.0.1:%d' % ports[1 - i], dict(OFF, **{'upstream.health_interval': '1h'}), listen='127.0.0.1:%d' % ports[i], name='ring%d' % i)
+            for i in range(2)]
+    before = [forwarded(p) for p in ring]
+    for path in ('/api/version', '/api/ps'):
+        r = ring[0].get(path)
+        assert r.status == 508 and r.error(), r
+    assert [forwarded(p) - n for p, n in zip(ring, before)] == [2, 2], 'it went round'
+
+
+def upstream_behind_a_path(s):
+    """http://host/ollama: the path stands before that of every request, ours too, and nothing else does."""
+    def answer(sock, head, body):
+        say(sock, ONE % b'ok' if body else b'{}')
+    u = Scripted(answer, own=False)
+    tags = u.answer
+    u.answer = lambda sock, head, body: say(sock, TAGS) if b'/api/tags ' in head.split(b'\r\n')[0] else tags(sock, head, body)
+    for base in ('/ollama', '/a/b%20c/'):
+        u.heads.clear()
+        p = s.proxy(u.url + base, dict(OFF, **{'server.workers': 1}), name='p%d' % len(s.things))
+        assert p.get('/').status == 200 and p.get('/api/version?a=b').status == 200 and p.ask('OPTIONS', '/x/../y').status == 200
+        assert p.post('/v1/chat/completions', {'model': 'llama3.2'}).status == 200
+        for stream in (False, True):
+            assert p.generate('q', stream=stream).status == 200
+        p.wait_stat('upstream_up', 1)
+        want = base.rstrip('/').encode()
+        targets = [h.split(b' ')[1] for h in u.heads]
+        assert all(t.startswith(want + b'/') for t in targets), targets
+        for t in (b'/', b'/api/version?a=b', b'/x/../y', b'/v1/chat/completions', b'/api/generate', b'/api/tags'):
+            assert want + t in targets, (t, targets)
+    u.stop()
+
+
+TESTS = [nothing_behind_the_head, many_heads_on_one_connection, no_content_and_not_modified, old_clients_are_answered_in_their_version,
+         upstream_is_this_proxy, a_ring_of_proxies, upstream_behind_a_path]
 
 if __name__ == '__main__':
     sys.exit(main(TESTS))

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "proxy/hop.h"
 #include "proxy/peer.h"
 
 enum { SCRIPT_PEERS = 4, SCRIPT_PIECES = 256, SCRIPT_WRITTEN = 256 << 10, SCRIPT_TURNS = 1 << 20 };
@@ -73,6 +74,17 @@ const char *peers_authority(const struct peers *peers, int host)
 {
 	(void)peers;
 	return host == 0 ? "up.example:11434" : "other.example";
+}
+
+const char *peers_base(const struct peers *peers, int host)
+{
+	(void)peers;
+	return host == 0 ? "" : "/base";
+}
+
+const char *hop_mark(void)
+{
+	return "0011223344556677";
 }
 
 static inline struct peer *script_lend(struct peers *peers, struct peer_user *user)

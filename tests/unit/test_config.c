@@ -1,4 +1,4 @@
-/* uses: proxy/config_value.c proxy/config_check.c proxy/trust.c proxy/config_print.c proxy/base/arena.c proxy/base/buf.c
+/* uses: proxy/config_value.c proxy/config_check.c proxy/own_address.c proxy/trust.c proxy/config_print.c proxy/base/arena.c proxy/base/buf.c
  * proxy/base/err.c cache/redis_url.c */
 /* libs: -lnettle */
 /* test_config.c - the configuration: what each of its four places may say and which is stronger, every mistake and its
@@ -499,12 +499,15 @@ static void values_that_make_no_sense_are_refused(void **state)
 		{ "--server.max_buffered=1MiB",
 		  "server.max_body: is more than server.max_buffered, so that not one such body could be read\n" },
 		{ "--upstream.url=,", "--upstream.url: must name at least one upstream\n" },
-		{ "--upstream.url=ftp://a", "--upstream.url: 'ftp://a' is not http://HOST[:PORT] or https://HOST[:PORT]\n" },
-		{ "--upstream.url=http://a/api",
-		  "--upstream.url: 'http://a/api' is not http://HOST[:PORT] or https://HOST[:PORT]\n" },
-		{ "--upstream.url=http://u:p@a", "--upstream.url: 'http://u:p@a' is not http://HOST[:PORT] or https://HOST[:PORT]\n" },
-		{ "--upstream.url=http://a:0", "--upstream.url: 'http://a:0' is not http://HOST[:PORT] or https://HOST[:PORT]\n" },
-		{ "--upstream.url=http://a:x", "--upstream.url: 'http://a:x' is not http://HOST[:PORT] or https://HOST[:PORT]\n" },
+		{ "--upstream.url=ftp://a", "--upstream.url: 'ftp://a' is not http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH]\n" },
+		{ "--upstream.url=http://a/x?y", "--upstream.url: 'http://a/x?y' is not http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH]\n" },
+		{ "--upstream.url=http://a/x#y", "--upstream.url: 'http://a/x#y' is not http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH]\n" },
+		{ "--upstream.url=http://a/../x", "--upstream.url: 'http://a/../x' is not http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH]\n" },
+		{ "--upstream.url=http://a//x", "--upstream.url: 'http://a//x' is not http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH]\n" },
+		{ "--upstream.url=http://a/x y", "--upstream.url: 'http://a/x y' is not http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH]\n" },
+		{ "--upstream.url=http://u:p@a", "--upstream.url: 'http://u:p@a' is not http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH]\n" },
+		{ "--upstream.url=http://a:0", "--upstream.url: 'http://a:0' is not http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH]\n" },
+		{ "--upstream.url=http://a:x", "--upstream.url: 'http://a:x' is not http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH]\n" },
 		{ "--upstream.url=http://a,http://a", "--upstream.url: 'http://a' is given twice\n" },
 		{ "--cache.scope=header:", "--cache.scope: 'header:' is none of authorization, shared, header:NAME\n" },
 		{ "--cache.scope=header:a b", "--cache.scope: 'header:a b' is none of authorization, shared, header:NAME\n" },
@@ -552,10 +555,45 @@ static void values_that_make_no_sense_are_refused(void **state)
 	assert_string_equal(said, "--scoring.weight_length: all weights are 0: nothing is left to choose an answer by\n");
 }
 
+static void an_upstream_is_not_this_proxy(void **state)
+{
+	static const struct { char *listen, *url; bool own; } cases[] = {
+		{ "--server.listen=127.0.0.1:9", "--upstream.url=http://127.0.0.1:9", true },
+		{ "--server.listen=127.0.0.1:9", "--upstream.url=http://localhost:9/", true },
+		{ "--server.listen=127.0.0.1:9", "--upstream.url=http://127.0.0.1:9/base", true },
+		{ "--server.listen=localhost:9", "--upstream.url=http://127.0.0.1:9", true },
+		{ "--server.listen=0.0.0.0:9", "--upstream.url=http://127.0.0.1:9", true },
+		{ "--server.listen=0.0.0.0:9", "--upstream.url=http://127.9.9.9:9", true },
+		{ "--server.listen=[::]:9", "--upstream.url=http://127.0.0.1:9", true },
+		{ "--server.listen=[::]:9", "--upstream.url=https://[::1]:9", true },
+		{ "--server.listen=127.0.0.1:9", "--upstream.url=http://0.0.0.0:9", true },
+		{ "--server.listen=a:1,127.0.0.1:80", "--upstream.url=http://127.0.0.1", true },
+		{ "--server.listen=[::1]:443", "--upstream.url=https://[::1]", true },
+		{ "--server.listen=127.0.0.1:9", "--upstream.url=http://127.0.0.1:10", false },
+		{ "--server.listen=127.0.0.1:9", "--upstream.url=http://127.0.0.2:9", false },
+		{ "--server.listen=[::1]:9", "--upstream.url=http://127.0.0.1:9", false },
+		{ "--server.listen=0.0.0.0:9", "--upstream.url=http://192.0.2.1:9", false },
+		{ "--server.listen=0.0.0.0:9", "--upstream.url=http://[::1]:9", false },
+		{ "--server.listen=127.0.0.1:0", "--upstream.url=http://127.0.0.1:9", false },
+		{ "--server.listen=unix:/tmp/x", "--upstream.url=http://127.0.0.1:9", false },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct config *c = LOAD(cases[i].listen, cases[i].url);
+		if ((c == NULL) != cases[i].own)
+			fail_msg("%s %s: %s", cases[i].listen, cases[i].url, said);
+		if (c)
+			config_drop(c);
+		else
+			assert_non_null(strstr(said, "is where this proxy itself listens"));
+	}
+}
+
 static void values_that_make_sense_are_taken(void **state)
 {
 	static char *const words[] = {
-		"--upstream.url=https://gpu-1.lan:443/,http://[::1]:11434", "--redis.url=unix:///run/redis.sock?db=2",
+		"--upstream.url=https://gpu-1.lan:443/,http://[::1]:11434", "--upstream.url=http://a/ollama,http://b:1/x/y%20z/", "--redis.url=unix:///run/redis.sock?db=2",
 		"--redis.url=redis+sentinel://a:26379,b:26379/main", "--redis.url=redis://u:p%40@h:1/2", "--server.origins=*",
 		"--server.origins=app://*,https://*.example.com", "--cache.scope=shared", "--semantic.stopwords=/tmp",
 		"--server.listen=127.0.0.1:0,127.0.0.1:0", "--complex.num_predicts=100,2000", "--cache.store=off",
@@ -883,6 +921,7 @@ int main(void)
 		cmocka_unit_test(files_that_are_no_configuration_are_refused),
 		cmocka_unit_test(mistakes_elsewhere_name_their_place),
 		cmocka_unit_test(values_that_make_no_sense_are_refused),
+		cmocka_unit_test(an_upstream_is_not_this_proxy),
 		cmocka_unit_test(values_that_make_sense_are_taken),
 		cmocka_unit_test(one_mistake_is_one_line),
 		cmocka_unit_test(what_is_printed_reads_back_the_same),

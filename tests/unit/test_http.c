@@ -7,7 +7,8 @@
 
 #include <stdio.h>
 
-#define UP "Host: up.example:11434\r\n"
+#define HOP "X-Ollacache-Hop: 0011223344556677\r\n"
+#define UP "Host: up.example:11434\r\n" HOP
 
 /* ---- requests ---- */
 
@@ -22,6 +23,7 @@ static const struct sending {
 	size_t piece;
 	const char *want;
 } requests[] = {
+	{ "OPTIONS", "*", 0, NULL, false, 0, 0, "OPTIONS * HTTP/1.1\r\n" UP "\r\n" },
 	{ "GET", "/", 0, NULL, false, 0, 0, "GET / HTTP/1.1\r\n" UP "\r\n" },
 	{ "GET", "/api/tags?a=%20b&c", 2, NULL, false, 0, 0, "GET /api/tags?a=%20b&c HTTP/1.1\r\n" UP "Accept: */*\r\nX-Empty: \r\n\r\n" },
 	{ "HEAD", "/x", 0, NULL, false, 0, 0, "HEAD /x HTTP/1.1\r\n" UP "\r\n" },
@@ -423,7 +425,7 @@ static void failing_to_dial_ends_it(void **state)
 /* upstream.c asks another one from inside on_end(). */
 static void begins_anew_inside_its_end(void **state)
 {
-	const struct slice want = SLICE("POST /api/x HTTP/1.1\r\nHost: other.example\r\nContent-Length: 4\r\n\r\nbody");
+	const struct slice want = SLICE("POST /base/api/x HTTP/1.1\r\nHost: other.example\r\n" HOP "Content-Length: 4\r\n\r\nbody");
 
 	(void)state;
 	for (int how = 0; how < 6; how++) {
