@@ -94,9 +94,10 @@ program: $(PROGRAM) $(if $(FAKE_SOURCES),$(FAKE))
 deps:
 	@./deps.sh deps.txt
 
-run: deps  ## install what is missing, build, and start with proxy.conf
+# proxy.conf is the documented default and comes with every update; proxy.local.conf is yours and git leaves it alone
+run: deps  ## install what is missing, build, and start with proxy.local.conf, or proxy.conf if there is none
 	@$(MAKE) --no-print-directory all
-	@./ollacache -c proxy.conf
+	@./ollacache -c $(firstword $(wildcard proxy.local.conf) proxy.conf)
 
 demo:  ## see all of it work without an Ollama: a stand-in answers, and every command is shown
 	@./deps.sh deps.txt tests/demo/deps.txt

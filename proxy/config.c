@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "proxy/base/log.h"
 
@@ -319,11 +321,25 @@ static bool starts(const char *text, const char *with)
 	return !strncmp(text, with, strlen(with));
 }
 
-/* Kubernetes sets these for a service that is called ollacache; they are not meant for us. */
-static bool of_a_service(const char *name)
+/* Kubernetes and Docker's links put NAME_SERVICE_HOST, NAME_SERVICE_PORT, NAME_SERVICE_PORT_WORD, NAME_PORT=tcp://…,
+ * NAME_PORT_6379_TCP and NAME_PORT_6379_TCP_ADDR, _PORT, _PROTO into the environment for every service around, also for
+ * those called ollacache or ollacache-something: they are not meant for us. No option has such a name. */
+static bool of_a_service(const char *entry)
 {
-	return starts(name, ENVIRONMENT_PREFIX "SERVICE_") || starts(name, ENVIRONMENT_PREFIX "PORT=") ||
-	       starts(name, ENVIRONMENT_PREFIX "PORT_");
+	const char *equals = strchr(entry, '='), *at = strstr(entry, "_SERVICE_");
+
+	if (at && at < equals && (starts(at, "_SERVICE_HOST=") || starts(at, "_SERVICE_PORT=") || starts(at, "_SERVICE_PORT_")))
+		return true;
+	for (at = strstr(entry, "_PORT"); at && at < equals; at = strstr(at + 1, "_PORT")) {
+		const char *value = equals + 1, *after = at + strlen("_PORT");
+		if (*after == '=' && (starts(value, "tcp://") || starts(value, "udp://") || starts(value, "sctp://")))
+			return true;
+		size_t digits = *after == '_' ? strspn(after + 1, "0123456789") : 0;
+		after += digits + 1;
+		if (digits && (starts(after, "_TCP") || starts(after, "_UDP") || starts(after, "_SCTP")))
+			return true;
+	}
+	return false;
 }
 
 static void unknown_environment(struct reading *r, const char *entry, size_t len)
@@ -366,7 +382,7 @@ static const struct {
 	const char *word;
 	enum config_action action;
 } actions[] = {
-	{ "-t", CONFIG_TEST }, { "--print-config", CONFIG_PRINT }, { "--health", CONFIG_HEALTH },
+	{ "-t", CONFIG_TEST }, { "-v", CONFIG_VERSION }, { "-V", CONFIG_VERSION }, { "--print-config", CONFIG_PRINT }, { "--health", CONFIG_HEALTH },
 	{ "--version", CONFIG_VERSION }, { "--help", CONFIG_HELP }, { "-h", CONFIG_HELP },
 	{ "--print-options-table", CONFIG_OPTIONS_TABLE }, { "--print-metrics-table", CONFIG_METRICS_TABLE },
 };
@@ -498,6 +514,44 @@ size_t config_restart_keys(const struct config *c, void (*each)(void *arg, const
 		}
 	}
 	return n;
+}
+
+const char *config_default(enum config_id id)
+{
+	return config_table[id].def;
+}
+
+const char *config_exposed(const struct config *c)
+{
+	struct stat st;
+
+	if (!c->file || stat(c->file, &st) || !(st.st_mode & S_IROTH))
+		return NULL;
+	for (size_t i = 0; i < CONFIG_IDS; i++)
+		if (c->origin[i].from == CONFIG_FROM_FILE && config_has_secret(c, &config_table[i]))
+			return config_table[i].name;
+	return NULL;
+}
+
+void config_sources(FILE *out, const struct config *c)
+{
+	size_t from[CONFIG_FROM_COMMAND_LINE + 1] = { 0 };
+
+	for (size_t i = 0; i < CONFIG_IDS; i++)
+		from[c->origin[i].from]++;
+	if (c->file)
+		fprintf(out, "%s: %zu option%s", c->file, from[CONFIG_FROM_FILE], from[CONFIG_FROM_FILE] == 1 ? "" : "s");
+	else
+		fputs("no file, only built-in defaults", out);
+	if (from[CONFIG_FROM_ENVIRONMENT])
+		fprintf(out, ", %zu from the environment", from[CONFIG_FROM_ENVIRONMENT]);
+	if (from[CONFIG_FROM_COMMAND_LINE])
+		fprintf(out, ", %zu from the command line", from[CONFIG_FROM_COMMAND_LINE]);
+	fputs(": good\n", out);
+	if (!c->file && !access(CONFIG_USUAL_FILE, F_OK))
+		fprintf(out, "%s in this directory was not looked at: -t -c %s does that\n", CONFIG_USUAL_FILE, CONFIG_USUAL_FILE);
+	if (config_exposed(c))
+		fprintf(out, "%s: everybody on this machine can read the secret in %s: " CONFIG_EXPOSED_ADVICE "\n", c->file, config_exposed(c));
 }
 
 const struct config *config_hold(const struct config *c)

@@ -16,6 +16,10 @@
 
 #include "proxy/base/arena.h"
 
+/* What the file is called where nobody says otherwise. It is read only with -c: `ollacache` alone would otherwise mean
+ * something else in every directory, and `--print-config >proxy.conf` would read what it is about to replace. */
+#define CONFIG_USUAL_FILE "proxy.conf"
+
 enum { CONFIG_FILE_BYTES = 4 << 20, CONFIG_ARENA_BYTES = 32 << 20 };
 
 struct config_list {
@@ -72,8 +76,9 @@ struct config {
 	enum config_scope cache_scope_kind;
 	const char *cache_scope_header;      /* NULL unless cache_scope_kind is HEADER */
 
-	/* the rest is config.c's */
 	const char *file;                    /* NULL: none was given */
+
+	/* the rest is config.c's */
 	int argc;
 	char **argv;
 	struct config_origin origin[CONFIG_IDS];
@@ -95,6 +100,16 @@ struct config *config_load(int argc, char **argv, FILE *complaints, enum config_
 /* Reads everything again. Options that need a restart keep old's value; config_restart_keys() names those that would
  * have changed. NULL: mistakes, old stays in force. */
 struct config *config_reload(const struct config *old, FILE *complaints);
+
+/* The text of an option's default. */
+const char *config_default(enum config_id id);
+
+/* The first option whose secret stands in a file that everybody on this machine may read; NULL: there is none. */
+const char *config_exposed(const struct config *c);
+#define CONFIG_EXPOSED_ADVICE "put it into the environment (a file of mode 0600, as systemd's EnvironmentFile=) or make this file 0600"
+
+/* Says what the configuration was made of: for -t. */
+void config_sources(FILE *out, const struct config *c);
 
 /* Calls each(arg, "section.key") for every option that waits for a restart; returns how many. */
 size_t config_restart_keys(const struct config *c, void (*each)(void *arg, const char *name), void *arg);

@@ -86,9 +86,10 @@ void config_help(FILE *out)
 	      "ollacache -t               check the configuration: exit 0 or 1\n"
 	      "ollacache --print-config   print every option with its help, bounds, default and value\n"
 	      "ollacache --health         ask a running instance: exit 0 or 1\n"
-	      "ollacache --version\n"
-	      "ollacache --help\n"
+	      "ollacache --version, -v\n"
+	      "ollacache --help, -h\n"
 	      "\n"
+	      "Without -c no file is read; with -t, --print-config and --health too, say -c as for serving.\n"
 	      "An option may come from the command line, from OLLACACHE_SECTION_KEY in the environment, or from the file,\n"
 	      "in this order of force. Given twice on the command line, the last wins.\n", out);
 	for (size_t s = 0; s < config_n_sections; s++) {

@@ -43,6 +43,8 @@ bool config_same(const struct config *a, const struct config *b, const struct co
 /* Writes the value as config_set() would read it; of a secret, or a password in a URL, `***`. */
 void config_put_value(FILE *out, const struct config *c, const struct config_option *o);
 
+bool config_has_secret(const struct config *c, const struct config_option *o);
+
 /* Writes a bound or another number in the option's own unit: 64MiB, 10s, 0.5. */
 void config_put_number(FILE *out, const struct config_option *o, double v);
 

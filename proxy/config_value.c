@@ -133,9 +133,9 @@ void config_put_number(FILE *out, const struct config_option *o, double v)
 			best = i;
 	}
 	if (o->kind == KIND_RATIO || o->kind == KIND_NUMBERS || best == SIZE_MAX) {
-		char text[32];
-		for (int digits = 1; digits <= 17; digits++) {          /* the shortest that reads back the same */
-			snprintf(text, sizeof text, "%.*g", digits, v);
+		char text[64];
+		for (int digits = 0; digits <= 20; digits++) {          /* the shortest that reads back the same; never 1e+06 */
+			snprintf(text, sizeof text, "%.*f", digits, v);
 			if (strtod(text, NULL) == v)
 				break;
 		}
@@ -352,20 +352,36 @@ static void put_text(FILE *out, const char *text)
 	putc('"', out);
 }
 
-/* scheme://user:password@host with the password taken out: the last @ before the path ends it (RFC 3986, 3.2.1). */
-static void put_url(FILE *out, const char *url)
+/* Of scheme://user:password@host: where the password begins, and its end at the last @ before the path (RFC 3986, 3.2.1).
+ * NULL: there is none. */
+static const char *password(const char *url, const char **end)
 {
-	const char *host = strstr(url, "://"), *at = NULL, *colon;
+	const char *host = strstr(url, "://"), *at = NULL;
 
 	host = host ? host + 3 : url;
 	for (const char *t = host; *t && *t != '/' && *t != '?'; t++)
 		if (*t == '@')
 			at = t;
-	colon = at ? memchr(host, ':', (size_t)(at - host)) : NULL;
-	if (colon)
-		fprintf(out, "%.*s:***%s", (int)(colon - url), url, at);
+	const char *colon = at ? memchr(host, ':', (size_t)(at - host)) : NULL;
+	*end = at;
+	return colon ? colon + 1 : NULL;
+}
+
+static void put_url(FILE *out, const char *url)
+{
+	const char *end, *secret = password(url, &end);
+
+	if (secret)
+		fprintf(out, "%.*s***%s", (int)(secret - url), url, end);
 	else
 		put_text(out, url);
+}
+
+bool config_has_secret(const struct config *c, const struct config_option *o)
+{
+	const char *end;
+
+	return ((o->flags & SECRET) && config_text(c, o)[0]) || ((o->flags & URL) && password(config_text(c, o), &end));
 }
 
 void config_put_value(FILE *out, const struct config *c, const struct config_option *o)

@@ -22,6 +22,7 @@
 #include "proxy/listen.h"
 #include "proxy/recent.h"
 #include "proxy/copies.h"
+#include "proxy/start_report.h"
 #include "proxy/worker.h"
 
 enum { EXIT_BAD_CONFIG = 1, EXIT_CANNOT_START = 2, LOOK_AGAIN_MS = 100,
@@ -70,7 +71,7 @@ static void notify(const char *state)
 	close(fd);
 }
 
-/* Every connection is a descriptor, and so is every upstream's. */
+/* Every connection is a descriptor, and so is every upstream's. Whether it was enough, the start report says. */
 static void raise_descriptor_limit(const struct config *c)
 {
 	struct rlimit r;
@@ -80,9 +81,6 @@ static void raise_descriptor_limit(const struct config *c)
 		return;
 	r.rlim_cur = r.rlim_max == RLIM_INFINITY || wanted < r.rlim_max ? wanted : r.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &r);
-	if (r.rlim_cur < wanted)
-		log_line(LOG_WARN, "main", "at most %llu descriptors: fewer than server.max_connections may need",
-		         (unsigned long long)r.rlim_cur);
 }
 
 static bool open_store(const struct config *c, char *why, size_t len)
@@ -173,6 +171,14 @@ static void reload(void)
 	log_line(LOG_INFO, "config", "read again");
 }
 
+/* "name 0" or "name 0.000000": nothing to tell, but of a state (store_up, upstream_up). */
+static bool ends_in_zero(struct slice line)
+{
+	const char *value = memrchr(line.at, ' ', line.len);
+
+	return value && !memmem(line.at, line.len, "_up", 3) && strspn(value + 1, "0.") >= (size_t)(line.at + line.len - value - 1);
+}
+
 static void print_state(void)
 {
 	struct metrics *cells[WORKERS_MAX];
@@ -187,7 +193,7 @@ static void print_state(void)
 	if (!metrics_prometheus(&out, cells, (int)shared.n_workers, &extra)) {
 		struct slice rest = buf_slice(&out), line;
 		while (slice_next(&rest, '\n', &line))
-			if (line.len && line.at[0] != '#' && !memmem(line.at, line.len, "_bucket", 7))
+			if (line.len > 2 && line.at[0] != '#' && !memmem(line.at, line.len, "_bucket", 7) && !ends_in_zero(line))
 				log_line(LOG_INFO, "state", "%.*s", (int)line.len, line.at);
 	}
 	log_line(LOG_INFO, "state", "flights %zu, connections %lld", flights_count(shared.flights),
@@ -197,7 +203,8 @@ static void print_state(void)
 
 static void drain(void)
 {
-	log_line(LOG_INFO, "main", "draining: what runs may end within %lld s", (long long)(config->server_drain_timeout / 1000));
+	log_line(LOG_INFO, "main", "stopping: answers on their way have %lld s to end (server.drain_timeout); a second signal ends at once",
+	         (long long)(config->server_drain_timeout / 1000));
 	notify("STOPPING=1");
 	atomic_store(&shared.draining, true);
 	for (size_t i = 0; i < shared.n_workers; i++) {
@@ -213,14 +220,17 @@ static bool all_ended(void)
 	return true;
 }
 
-static void watch_signals(const sigset_t *set)
+static void watch_signals(const sigset_t *set, const struct listening *listening)
 {
-	bool draining = false;
-	int64_t told_us = 0;
+	bool draining = false, reported = false;
+	int64_t told_us = 0, began_us = clock_us();
 
 	while (!draining || !all_ended()) {
-		const struct timespec wait = { .tv_nsec = LOOK_AGAIN_MS * 1000000L };
-		int s = draining ? sigtimedwait(set, NULL, &wait) : sigwaitinfo(set, NULL);
+		const struct timespec wait = { .tv_nsec = (draining ? LOOK_AGAIN_MS : START_REPORT_LOOK_MS) * 1000000L };
+		bool late = clock_us() - began_us > START_REPORT_MS * 1000L;
+
+		reported = reported || draining || start_report_rest(&shared, config, listening, late);
+		int s = draining || !reported ? sigtimedwait(set, NULL, &wait) : sigwaitinfo(set, NULL);
 		if (s == SIGHUP && !draining) {
 			notify("RELOADING=1");
 			reload();
@@ -232,7 +242,7 @@ static void watch_signals(const sigset_t *set)
 			told_us = clock_us();
 			drain();
 		} else if ((s == SIGTERM || s == SIGINT) && clock_us() - told_us > TOLD_TWICE_US) {
-			log_line(LOG_WARN, "main", "told twice to stop: ending at once");
+			log_line(LOG_WARN, "main", "stopping at once: told so a second time");
 			log_writer_stop();
 			_exit(0);
 		}
@@ -294,16 +304,14 @@ static int serve(void)
 		listen_forget(&listening);
 		return fail(why);
 	}
-	if (pthread_create(&dictionaries, NULL, load_dictionaries, (void *)(uintptr_t)config_hold(config)))
-		return fail("no thread for the dictionaries");
 	if (!log_writer_start(STDERR_FILENO))
 		return fail("no thread for the log");
+	start_report_listening(config, &listening, (size_t)n);
+	if (pthread_create(&dictionaries, NULL, load_dictionaries, (void *)(uintptr_t)config_hold(config)))
+		return fail("no thread for the dictionaries");
 	start_workers(&listening, n);
-	for (size_t i = 0; i < listening.n; i++)
-		log_line(LOG_INFO, "main", "ollacache %s listens on %s%s, %d worker%s", OLLACACHE_VERSION, listening.text[i],
-		         listening.admin[i] ? " (admin)" : "", n, n == 1 ? "" : "s");
 	notify("READY=1");
-	watch_signals(&set);
+	watch_signals(&set, &listening);
 	pthread_join(dictionaries, NULL);
 	for (size_t i = 0; i < shared.n_workers; i++)
 		worker_join(shared.worker[i]);
@@ -353,7 +361,7 @@ int main(int argc, char **argv)
 	}
 	apply_log(config);
 	switch (action) {
-	case CONFIG_TEST:   printf("the configuration is good\n"); break;
+	case CONFIG_TEST:   config_sources(stdout, config); break;
 	case CONFIG_PRINT:  config_print(stdout, config); break;
 	case CONFIG_HEALTH: code = health_ask(config); break;
 	default:            code = serve(); break;

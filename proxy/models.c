@@ -65,6 +65,14 @@ void models_free(struct models *m)
 	free(m);
 }
 
+size_t models_count(struct models *m, int host)
+{
+	pthread_mutex_lock(&m->lock);
+	size_t n = m->list[host].n;
+	pthread_mutex_unlock(&m->lock);
+	return n;
+}
+
 static int by_name(const void *a, const void *b)
 {
 	return strcmp(((const struct model *)a)->name, ((const struct model *)b)->name);

@@ -34,6 +34,8 @@ enum models_news { MODEL_KNOWN, MODEL_UNKNOWN, MODELS_NOT_LEARNT };
 /* The digest by which answers of this model are kept, and the hosts that have just that. NOT_LEARNT: a look that is under way
  * or wanted may tell; w, if it is not NULL, is told when one has ended, and then asks again with the same w. */
 enum models_news models_find(struct models *m, struct slice model_full, char digest[DIGEST_MAX], host_set *have, struct models_waiter *w);
+/* How many the host has, by the last look. */
+size_t models_count(struct models *m, int host);
 /* Has the host this model with just this digest, by the last look? */
 bool models_has(struct models *m, int host, struct slice model_full, const char *digest);
 /* The hosts that have a model of this name, whatever its digest; 0: none is known to. */

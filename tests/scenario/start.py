@@ -298,10 +298,141 @@ def who_may_connect_to_the_socket(s):
         assert r.returncode == 1 and 'server.socket_mode' in r.stderr, r
 
 
+# ---- what it says when it starts ----
+
+def lines_of(said, component='main'):
+    return [x.split(': ', 1)[1] for x in said.splitlines() if re.match(r'\S+ \w+ +%s: ' % component, x)]
+
+
+def a_start_is_told_in_a_few_lines(s):
+    f = s.fake()
+    p = s.proxy(f, OFF)
+    until(lambda: 'dashboard' in p.said(), p.said)
+    where = 'http://127.0.0.1:%d' % p.where[1]
+    want = [r'ollacache \d\S* \(built-in defaults\) listens on %s, 2 workers' % where, r'upstream %s: (\d+) models' % f.url,
+            r'store: %s with 0 answers' % p.options['cache.path'], 'dashboard: %s/ollacache/' % where]
+    got = lines_of(p.said())
+    assert len(got) == 4 and all(re.fullmatch(w, g) for w, g in zip(want, got)), p.said()
+    assert int(re.search(r'(\d+) models', got[1])[1]) == len(p.get('/api/tags').json()['models'])
+    assert not [x for x in p.said().splitlines() if ' warn ' in x or ' error ' in x], p.said()
+    p.generate('q')
+    p.wait_stat('stored_answers', 1)
+    assert p.stop() == 0
+    os.unlink(p.log_path)
+    p.start()
+    until(lambda: 'dashboard' in p.said(), p.said)
+    assert 'with 1 answer' in p.said() and 'answers' not in p.said(), p.said()
+
+
+def what_is_missing_at_the_start_is_named(s):
+    down = 'http://127.0.0.1:%d' % free_port()
+    p = s.proxy(down, dict(OFF, **{'cache.store': 'redis', 'redis.url': 'unix://' + s.dir + '/none.sock'}))
+    until(lambda: 'dashboard' in p.said(), p.said)
+    said = p.said()
+    assert re.search(r'warn +main: no upstream answers: .*upstream\.url', said) and re.search(r'warn +upstream: %s is down: ' % down, said), said
+    assert re.search(r'warn +main: store: Redis does not answer', said), said
+    with contextlib.suppress(OSError):
+        socket.create_connection(('127.0.0.1', 11434), 1).close()
+        return                                       # somebody has an Ollama here
+    p = s.proxy('http://127.0.0.1:11434', dict(OFF, **{'cache.store': 'off'}), name='default')
+    until(lambda: 'dashboard' in p.said(), p.said)
+    line = next(x for x in lines_of(p.said()) if x.startswith('no Ollama at http://127.0.0.1:11434'))
+    assert '`ollama serve`' in line and '`make demo`' in line and 'container' in line, line
+
+
+def too_few_descriptors_are_told_last(s):
+    f = s.fake()
+    for limit, warned in ((1000, True), (12000, False)):
+        p = Proxy(s.dir, f.url, OFF, start=False, name='n%d' % limit)
+        s.things.append(p)
+        argv = p.argv()
+        p.argv = lambda: ['sh', '-c', 'ulimit -n %d; exec "$0" "$@"' % limit] + argv
+        p.start()
+        until(lambda: 'dashboard' in p.said() and ('files may be open' in p.said() or not warned), p.said)
+        assert ('files may be open' in lines_of(p.said())[-1]) == warned, p.said()
+
+
+def a_check_says_what_it_has_read(s):
+    conf = os.path.join(s.dir, 'proxy.conf')
+    open(conf, 'w').write('[server]\nworkers = 3\nbroken = 1\n')
+    r = ran('-t', cwd=s.dir)
+    assert r.returncode == 0 and 'no file' in r.stdout and 'proxy.conf in this directory was not looked at' in r.stdout, r
+    r = ran('-t', '-c', 'proxy.conf', cwd=s.dir)
+    assert r.returncode == 1 and 'proxy.conf:3' in r.stderr, r
+    open(conf, 'w').write('[server]\nworkers = 3\n')
+    r = ran('-t', '-c', 'proxy.conf', '--log.level=warn', cwd=s.dir, env={'OLLACACHE_CACHE_TTL': '3h'})
+    assert r.returncode == 0 and r.stdout == 'proxy.conf: 1 option, 1 from the environment, 1 from the command line: good\n', r
+
+
+def make_run_prefers_a_file_of_ones_own(s):
+    """Only which file it would take: make -n."""
+    for name in ('Makefile', 'deps.sh', 'deps.txt'):
+        shutil.copy(os.path.join(ROOT, name), s.dir)
+    said = lambda: subprocess.run(['make', '-n', 'run'], cwd=s.dir, capture_output=True, text=True).stdout
+    assert './ollacache -c proxy.conf' in said(), said()
+    open(os.path.join(s.dir, 'proxy.local.conf'), 'w').close()
+    assert './ollacache -c proxy.local.conf' in said(), said()
+
+
+def other_services_variables_are_left_alone(s):
+    for name in ('OLLACACHE', 'OLLACACHE_REDIS', 'OLLACACHE_SERVER', 'OLLACACHE_CACHE', 'OLLACACHE_MY_UPSTREAM'):
+        links = {'SERVICE_HOST': '10.0.0.1', 'SERVICE_PORT': '6379', 'SERVICE_PORT_HTTP_METRICS': '9090', 'PORT': 'tcp://10.0.0.1:6379', 'PORT_6379_TCP': 'tcp://10.0.0.1:6379',
+                 'PORT_6379_TCP_ADDR': '10.0.0.1', 'PORT_53_UDP_PROTO': 'udp'}
+        r = ran('-t', env={name + '_' + k: v for k, v in links.items()})
+        assert r.returncode == 0, r
+    for name, value in (('OLLACACHE_SERVER_PORT', '11436'), ('OLLACACHE_PORT', '11436'), ('OLLACACHE_CACHE_TLT', '1h'), ('OLLACACHE_CACHE_SERVICE', 'x')):
+        r = ran('-t', env={name: value})
+        assert r.returncode == 1 and name in r.stderr, r
+
+
+def usual_flags_and_plain_numbers(s):
+    assert ran('-v').stdout == ran('--version').stdout and ran('-h').stdout == ran('--help').stdout
+    assert not re.search(r'\de[+-]?\d', ran('--print-config').stdout)
+    r = ran('--complex.num_predicts=2000000', '--scoring.weight_length=0.0000001', '-t')
+    assert 'from 1 to 1000000 tokens' in r.stderr, r
+    r = ran('--scoring.weight_length=0.0000001', '--print-config')
+    assert '\nweight_length = 0.0000001\n' in r.stdout
+
+
+def the_state_is_what_is_not_zero(s):
+    f = s.fake()
+    p = s.proxy(f, OFF)
+    p.generate('q')
+    p.wait_stat('stored_answers', 1)
+    p.process.send_signal(signal.SIGUSR1)
+    until(lambda: ' flights ' in p.said(), p.said)
+    state = lines_of(p.said(), 'state')
+    assert any(x.startswith('ollacache_requests_total 1') for x in state), state
+    assert not [x for x in state if re.search(r'\w [0.]+$', x) and not x.startswith('flights') and '_up' not in x] and len(state) < 40, state
+
+
+def a_secret_for_all_to_read_is_told(s):
+    conf = os.path.join(s.dir, 'a.conf')
+    f = s.fake()
+    for text, mode, told in (('[admin]\ntoken = abc\n', 0o644, 'admin.token'), ('[redis]\nurl = redis://:geheim@127.0.0.1:1/0\n', 0o644, 'redis.url'),
+                             ('[admin]\ntoken = abc\n', 0o600, None), ('[redis]\nurl = redis://127.0.0.1:1/0\n', 0o644, None)):
+        open(conf, 'w').write(text)
+        os.chmod(conf, mode)
+        r = ran('-t', '-c', conf)
+        assert r.returncode == 0 and ('can read the secret in %s' % told in r.stdout if told else 'secret' not in r.stdout), r
+        assert 'geheim' not in r.stdout
+    open(conf, 'w').write('[admin]\ntoken = abc\n')
+    os.chmod(conf, 0o644)
+    p = Proxy(s.dir, f.url, OFF, start=False)
+    s.things.append(p)
+    argv = p.argv()
+    p.argv = lambda: argv + ['-c', conf]
+    p.start()
+    until(lambda: 'can read the secret in admin.token' in p.said(), p.said)
+
+
 TESTS = [a_log_nobody_reads_holds_nothing_up, ends_while_nobody_reads_its_log, lines_leave_soon_and_at_the_end, a_crash_leaves_its_lines,
          a_full_disk_is_no_reason_to_stop, closed_descriptors_are_nobody_elses, a_request_is_a_short_line,
          machines_and_debug_are_told_everything, every_reason_is_explained, every_address_of_a_name,
-         both_families_as_ollama, without_ipv6, what_is_in_the_way_is_named, who_may_connect_to_the_socket]
+         both_families_as_ollama, without_ipv6, what_is_in_the_way_is_named, who_may_connect_to_the_socket,
+         a_start_is_told_in_a_few_lines, what_is_missing_at_the_start_is_named, too_few_descriptors_are_told_last, a_check_says_what_it_has_read,
+         make_run_prefers_a_file_of_ones_own, other_services_variables_are_left_alone, usual_flags_and_plain_numbers, the_state_is_what_is_not_zero,
+         a_secret_for_all_to_read_is_told]
 
 if __name__ == '__main__':
     sys.exit(main(TESTS))

@@ -336,6 +336,11 @@ static void addresses_are_what_they_look_like(void **state)
 	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
 		assert_false(config_address(wrong[i], &a));
 	assert_true(config_address("localhost:11434", &a));
+	assert_int_equal(config_mode("0660"), 0660);
+	assert_int_equal(config_mode("777"), 0777);
+	assert_int_equal(config_mode("0888"), -1);
+	assert_int_equal(config_mode("7777"), -1);
+	assert_int_equal(config_mode(""), -1);
 	assert_true(config_address("0.0.0.0:1", &a));
 	memset(longest + 5, 'p', 107);
 	assert_true(config_address(longest, &a));                         /* 107 and a NUL is what the kernel takes */
@@ -648,6 +653,8 @@ static void change_everything(FILE *f)
 				fprintf(f, "http://a , https://b:1/\n");
 			else if (!strcmp(o->name, "semantic.languages"))
 				fprintf(f, "de\n");
+			else if (!strcmp(o->name, "server.socket_mode"))
+				fprintf(f, "0666\n");
 			else if (o->kind == KIND_NUMBERS)
 				fprintf(f, "1\n");
 			else if (o->kind == KIND_FILE || !strcmp(o->name, "upstream.tls_ca"))
