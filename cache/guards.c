@@ -54,9 +54,17 @@ static bool is_negated(const struct word *w, unsigned unused)
 	return w->flags & WORD_NEGATED;
 }
 
+/* How often the verb is negated. In a language that heaps negators up (ніколи не, ne … jamais) they are one, or what
+ * they stand beside says how many. */
+static unsigned negations(const struct words *w)
+{
+	return w->negators ? w->negators : w->concords > 0;
+}
+
+/* Two negators are not none: neither in "ніколи не", which is one negation, nor in "not without". */
 static bool guard_neg(const struct case_ *c)
 {
-	return c->a->negators % 2 != c->b->negators % 2 || moved(c, is_negated, 0);
+	return negations(c->a) != negations(c->b) || c->a->absences != c->b->absences || moved(c, is_negated, 0);
 }
 
 /* Is it the same time that is asked about? "When was it founded" may do without its auxiliary. */

@@ -69,7 +69,7 @@ static bool one_apart(struct slice a, struct slice b)
 
 static bool is_typo(const struct word *a, const struct word *b)
 {
-	const unsigned not_these = WORD_NUMBER | WORD_QUOTED | WORD_SOFT | WORD_CAPS | WORD_NAME;
+	const unsigned not_these = WORD_NUMBER | WORD_QUOTED | WORD_SOFT | WORD_CAPS | WORD_NAME | WORD_FOREIGN;
 	size_t first;
 
 	if ((a->flags | b->flags) & not_these || !(a->flags & WORD_KNOWN) == !(b->flags & WORD_KNOWN))

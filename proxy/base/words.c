@@ -7,7 +7,7 @@
 #include "proxy/base/words_inner.h"
 
 const char *const words_skip_name[WORDS_SKIPS] = {
-	[WORDS_FIT] = "", "empty", "long", "broken", "memory", "code", "follow-up", "volatile",
+	[WORDS_FIT] = "", "empty", "long", "broken", "memory", "code", "follow-up", "volatile", "payload",
 };
 
 const char *const words_class_name[WORDS_CLASSES] = {
@@ -15,6 +15,7 @@ const char *const words_class_name[WORDS_CLASSES] = {
 	"how-long", "how-old", "how-far", "how-often",
 };
 
+enum { TOPIC_TOKENS_MAX = 5 };
 enum { TOKENS_MAX = WORDS_TOKENS_MAX + WORDS_TOKENS_MAX / 2 };   /* signs and operators are tokens too */
 
 struct reader {
@@ -29,6 +30,7 @@ struct reader {
 	bool negated, article;                /* the next word is negated, has an article */
 	bool class_gives_way;
 	unsigned strong;                      /* words so far that say something */
+	bool lines, lonely;                   /* as in struct text */
 	bool follows, points;                 /* he, she; it, this: before anything they could stand for */
 };
 
@@ -122,6 +124,25 @@ static struct slice short_text(struct slice s)
 	return s;
 }
 
+/* Whether another of the languages has an unknown word. Then it is that word, and not a misspelt one of this language. */
+static bool known_elsewhere(const struct reader *r, const struct token *t)
+{
+	const struct lexicon *l = r->l;
+
+	for (size_t i = 0; i < l->n_languages; i++) {
+		const struct language *g = &l->language[i];
+		uint64_t term[WORD_TERMS_MAX];
+		unsigned flags;
+
+		if (g == language_at(r, t) || !g->info || g->info->script != (enum script)t->script)
+			continue;
+		stems_of(l->stems, g, t->text, false, term, &flags);
+		if (flags & WORD_KNOWN || map_find(&g->forms, text_hash(t->text)))
+			return true;
+	}
+	return false;
+}
+
 /* "in 2025" and "in the year 2025" */
 static bool beside_year(const struct reader *r, const struct token *t)
 {
@@ -144,6 +165,10 @@ static void add_word(struct reader *r, const struct token *t, uint16_t flags, co
 		term[0] = text_hash(t->text);
 	if (!(flags & WORD_NUMBER) && !(t->flags & TOKEN_SYMBOL))
 		n = terms_of(r->l, language_at(r, t), t->text, t->flags & TOKEN_CAPITALS, term, &found, &lemma);
+	if (!(found & WORD_KNOWN) && known_elsewhere(r, t))
+		found |= WORD_KNOWN;
+	if (is_foreign(language_at(r, t), t->text))
+		found |= WORD_FOREIGN;
 	word = new_word(r, n);
 	kept = word ? arena_alloc(r->arena, n * sizeof *kept) : NULL;
 	if (!kept)
@@ -221,6 +246,13 @@ static uint16_t flags_of(const struct reader *r, const struct token *t, const st
 	return flags;
 }
 
+static void count_negator(struct words *w, const struct listed *form)
+{
+	uint8_t *n = form->bits & LIST_EXCEPT ? &w->absences : form->bits & LIST_CONCORD ? &w->concords : &w->negators;
+
+	*n += *n < UINT8_MAX;
+}
+
 /* What languages join on to a word with an apostrophe: what's, they'll, didn't; l'eau, dell'arte. */
 static void strip_clitics(struct reader *r, struct token *t)
 {
@@ -232,7 +264,7 @@ static void strip_clitics(struct reader *r, struct token *t)
 	if (!quote || form_of(r, t) != &nothing)
 		return;
 	if (after == 2 && before > 2 && quote[-1] == 'n' && quote[1] == 't') {
-		r->w->negators++;
+		count_negator(r->w, &nothing);
 		t->text.len = before - 1;
 		return;
 	}
@@ -246,7 +278,7 @@ static void strip_clitics(struct reader *r, struct token *t)
 		const struct listed *head = map_find(&g->forms, text_hash(slice_of(t->text.at, before + 1)));
 
 		if (head && head->bits & LIST_NEGATOR)
-			r->w->negators++;
+			count_negator(r->w, head);
 		t->text = slice_of(quote + 1, after - 1);
 	}
 }
@@ -298,7 +330,7 @@ static size_t read_token(struct reader *r, size_t i)
 	form = form_of(r, t);
 	flags = flags_of(r, t, form);
 	if (form->bits & LIST_NEGATOR) {
-		w->negators++;
+		count_negator(w, form);
 		r->negated = form->bits & LIST_DIRECT;
 		if (form->role)
 			r->role = form->role;
@@ -377,6 +409,27 @@ static bool is_code(struct slice s)
 	return n >= 2;
 }
 
+/* "Topic: question?" is one question, if nothing before the colon asks for work on a text. */
+static bool is_topic(const struct reader *r, size_t i)
+{
+	size_t len;
+
+	for (size_t k = 0; k < i; k++)
+		if (form_of(r, &r->token[k])->bits & LIST_TASK)
+			return false;
+	return i > 0 && i <= TOPIC_TOKENS_MAX && phrase_at(r, i, &len)->class;
+}
+
+/* Behind a colon, in further lines or after an opening quotation mark stands a text to be worked on, and there every word
+ * says something: "Translate: I am here", "Translate: you are there". What quotation marks enclose is compared as written. */
+static bool has_payload(const struct reader *r)
+{
+	for (size_t i = 0; i < r->n; i++)
+		if (r->token[i].flags & TOKEN_PAYLOAD && !(r->token[i].flags & TOKEN_QUOTED) && !is_topic(r, i))
+			return true;
+	return r->lines || r->lonely;
+}
+
 static enum words_skip read_tokens(struct reader *r, struct slice text)
 {
 	enum words_skip skip = WORDS_FIT;
@@ -398,6 +451,8 @@ static enum words_skip read_tokens(struct reader *r, struct slice text)
 		if (r->arena->full)
 			skip = WORDS_MEMORY;
 	}
+	r->lines = t.lines;
+	r->lonely = t.lonely;
 	text_close(&t);
 	return skip;
 }
@@ -406,7 +461,7 @@ struct words *words_of(const struct lexicon *l, struct slice text, struct arena 
 {
 	struct words *w = arena_alloc(a, sizeof *w);
 	struct reader *r;
-	bool code;
+	bool code, payload;
 
 	if (!w)
 		return NULL;
@@ -427,6 +482,7 @@ struct words *words_of(const struct lexicon *l, struct slice text, struct arena 
 		return w;
 	languages_of(l, r->token, r->n, r->of);
 	judge_capitals(r);
+	payload = has_payload(r);
 	for (size_t i = 0; i < r->n && w->skip != WORDS_LONG;)
 		i += read_token(r, i);
 	if (a->full || w->skip == WORDS_LONG) {
@@ -440,5 +496,7 @@ struct words *words_of(const struct lexicon *l, struct slice text, struct arena 
 		w->skip = WORDS_CODE;
 	else if (r->follows || (r->points && r->strong <= 2))
 		w->skip = WORDS_FOLLOW_UP;
+	else if (payload && w->skip == WORDS_FIT)
+		w->skip = WORDS_PAYLOAD;
 	return w;
 }

@@ -58,7 +58,9 @@ const char *lexicon_notes(const struct lexicon *l);
 enum words_skip {
 	WORDS_FIT,
 	WORDS_EMPTY, WORDS_LONG, WORDS_BROKEN, WORDS_MEMORY,   /* nothing was analysed: n is 0 */
-	WORDS_CODE, WORDS_FOLLOW_UP, WORDS_VOLATILE,           /* analysed all the same */
+	/* Analysed all the same. PAYLOAD: an instruction and, behind a colon or in lines of its own, what it is about: there every
+	 * word counts as it is written, stop-words too. */
+	WORDS_CODE, WORDS_FOLLOW_UP, WORDS_VOLATILE, WORDS_PAYLOAD,
 	WORDS_SKIPS
 };
 extern const char *const words_skip_name[WORDS_SKIPS];
@@ -90,7 +92,8 @@ enum word_flag {
 	WORD_NEGATED = 256,                   /* right after a negator */
 	WORD_PAST = 512,                      /* a verb in the past tense (where the dictionary tells: Ukrainian) */
 	WORD_ARTICLE = 1024,                  /* right after a, the, my */
-	WORD_FLAGS = 2047
+	WORD_FOREIGN = 2048,                  /* its letters are those of another language than the question's */
+	WORD_FLAGS = 4095
 };
 
 enum word_role {
@@ -114,7 +117,9 @@ struct words {
 	enum words_skip skip;
 	enum words_class class;               /* of the first question word */
 	unsigned classes;                     /* all of them: bits 1 << class */
-	unsigned negators;
+	/* Those of the verb (не, not), each of which turns the meaning; those a language may heap up, which turn it once
+	 * (ніколи, ne … pas, nunca); and what is left out (без, except). */
+	uint8_t negators, concords, absences;
 	enum words_tense tense;
 	enum words_modal modal;               /* the first */
 	bool sequence;                        /* "first … then": the order of all words says something */

@@ -19,6 +19,7 @@ enum token_flag {
 	TOKEN_CAPITALS = 16,                  /* two letters or more, all of them are */
 	TOKEN_FIRST = 32,                     /* of a sentence */
 	TOKEN_LAST = 64,                      /* of a clause: punctuation or the end follows */
+	TOKEN_PAYLOAD = 128,                  /* the first after a colon, or it holds one */
 };
 
 struct token {
@@ -36,6 +37,8 @@ struct text {
 	int32_t len, next;
 	bool first;                           /* the next word is the first of a sentence */
 	bool after_operand;                   /* a number or a single letter */
+	bool lines, lonely;                   /* there is a second line; a quotation mark has no partner */
+	int32_t looked;                       /* up to here colons have been looked for */
 	char folded[1024];                    /* the last token's text */
 };
 enum { TOKEN_UNITS_MAX = 200 };               /* UTF-16 units; a longer word is cut there */
@@ -64,6 +67,9 @@ enum list_bit {
 	LIST_SEQUENCE = 131072,               /* then, first */
 	LIST_UNIT = 262144,                   /* not a stop-word right after a number: 7 am */
 	LIST_ARTICLE = 524288,
+	LIST_CONCORD = 1 << 20,               /* a negator that others may repeat */
+	LIST_EXCEPT = 1 << 21,                /* a negator of what comes next, not of the verb: without, except */
+	LIST_TASK = 1 << 22,                  /* asks for work on a text: translate, correct */
 	LIST_ASKING = 32768,                  /* a question that begins with it wants yes or no */
 };
 
@@ -151,6 +157,8 @@ size_t stems_of(struct stems *s, const struct language *g, struct slice folded, 
 
 /* The language of each script in a text, NULL where none is configured. */
 void languages_of(const struct lexicon *l, const struct token *token, size_t n, const struct language *of[SCRIPTS]);
+/* Has it letters of another language, and none of g's own? */
+bool is_foreign(const struct language *g, struct slice word);
 /* stems_of(), then synonyms folded. bits: what lists say of the lemmas, or of some of them. */
 size_t terms_of(const struct lexicon *l, const struct language *g, struct slice folded, bool capitals,
 	uint64_t term[WORD_TERMS_MAX], unsigned *flags, struct listed *listed);

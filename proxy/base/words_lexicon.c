@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 /* What the rules in these files make of a text is part of what a stored analysis means. */
-#define RULES_VERSION 1
+#define RULES_VERSION 2
 
 static bool add_language(struct lexicon *l, struct slice code, const struct lexicon_options *o, char *why, size_t len)
 {
@@ -120,6 +120,18 @@ static bool has_letter_of(struct slice word, const char *letters)
 			return true;
 		i += n;
 	}
+	return false;
+}
+
+/* Alphabets of one script share most letters. A Cyrillic word with one that is not of its language is a word of another:
+ * выключи is no misspelt включи. */
+bool is_foreign(const struct language *g, struct slice word)
+{
+	if (!g || !g->info || g->info->script != SCRIPT_CYRILLIC || !*g->info->letters || has_letter_of(word, g->info->letters))
+		return false;
+	for (const struct language_info *i = language_info; i->code; i++)
+		if (i != g->info && i->script == SCRIPT_CYRILLIC && has_letter_of(word, i->letters))
+			return true;
 	return false;
 }
 

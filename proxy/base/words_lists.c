@@ -6,6 +6,8 @@
  *
  *   [stop]              dropped            [keep]      never dropped          [keep-last]  … at a clause's end
  *   [weak]              a quarter's weight [negator]   counted                [not-next]   … and tied to the next word
+ *   [concord]           negators that a language heaps up, counted once: never; [except] of what comes next: without
+ *   [task]              asks for work on a text: translate
  *   [role FROM]         marks the next word: FROM TO THAN BEFORE AFTER BY OF WITH WITHOUT OVER UNDER FOR
  *   [class WHEN]        question words and phrases, one a line; LIST, COUNT (a LIST that never asks for a time),
  *                       TELL (a LIST that gives way to any other), HOW,
@@ -83,6 +85,9 @@ static const struct section {
 	{ "weak",      SHAPE_WORDS,    LIST_WEAK,      true },
 	{ "negator",   SHAPE_WORDS,    LIST_NEGATOR,   false },
 	{ "not-next",  SHAPE_WORDS,    LIST_NEGATOR | LIST_DIRECT, false },
+	{ "concord",   SHAPE_WORDS,    LIST_NEGATOR | LIST_CONCORD, false },
+	{ "except",    SHAPE_WORDS,    LIST_NEGATOR | LIST_EXCEPT, false },
+	{ "task",      SHAPE_WORDS,    LIST_TASK,      false },
 	{ "keep",      SHAPE_WORDS,    LIST_KEEP,      false },
 	{ "keep-last", SHAPE_WORDS,    LIST_KEEP_LAST, false },
 	{ "polite",    SHAPE_WORDS,    LIST_POLITE,    false },

@@ -1,13 +1,13 @@
 /* words_pack.c - an analysis as bytes and back. They lie beside an answer in a store, so reading trusts nothing.
  *
  * Layout, numbers little-endian: version, skip, class, choice and sequence, tense, modal (a byte each), classes (4),
- * negators (1), quoted (8), n (1); then for each word flags (2), role, alias (1 each), contrast (2), n_terms, length of text (1 each),
+ * negators, concords, absences (a byte each), quoted (8), n (1); then for each word flags (2), role, alias (1 each), contrast (2), n_terms, length of text (1 each),
  * terms (8 each), text. Nothing follows. */
 #include <unicode/utf8.h>
 
 #include "proxy/base/words.h"
 
-enum { PACK_VERSION = 1, HEAD_BYTES = 20, WORD_HEAD_BYTES = 8 };
+enum { PACK_VERSION = 2, HEAD_BYTES = 22, WORD_HEAD_BYTES = 8 };
 
 static void put(unsigned char *to, uint64_t n, int bytes)
 {
@@ -37,9 +37,11 @@ enum err words_pack(struct buf *out, const struct words *w)
 	head[4] = (unsigned char)w->tense;
 	head[5] = (unsigned char)w->modal;
 	put(head + 6, w->classes, 4);
-	head[10] = (unsigned char)(w->negators < 254 ? w->negators : 254 + w->negators % 2);   /* parity is what counts */
-	put(head + 11, w->quoted, 8);
-	head[19] = (unsigned char)w->n;
+	head[10] = w->negators;
+	head[11] = w->concords;
+	head[12] = w->absences;
+	put(head + 13, w->quoted, 8);
+	head[21] = (unsigned char)w->n;
 	e = buf_add(out, head, sizeof head);
 	for (size_t i = 0; i < w->n && !e; i++) {
 		const struct word *word = &w->word[i];
@@ -125,7 +127,8 @@ enum err words_unpack(struct slice raw, struct arena *a, struct words **to)
 		.skip = (enum words_skip)(unsigned char)raw.at[1], .class = (enum words_class)(unsigned char)raw.at[2],
 		.choice = raw.at[3] & 1, .sequence = raw.at[3] >> 1 & 1, .tense = (enum words_tense)(unsigned char)raw.at[4],
 		.modal = (enum words_modal)(unsigned char)raw.at[5], .classes = (unsigned)get(raw.at + 6, 4),
-		.negators = (unsigned char)raw.at[10], .quoted = get(raw.at + 11, 8), .n = (unsigned char)raw.at[19],
+		.negators = (uint8_t)raw.at[10], .concords = (uint8_t)raw.at[11], .absences = (uint8_t)raw.at[12],
+		.quoted = get(raw.at + 13, 8), .n = (unsigned char)raw.at[21],
 	};
 	if (w->skip >= WORDS_SKIPS || w->class >= WORDS_CLASSES || w->classes >> WORDS_CLASSES
 	    || raw.at[3] & ~3 || w->tense >= WORDS_TENSES || w->modal >= WORDS_MODALS

@@ -124,11 +124,33 @@ static void mark_quotes(struct text *t)
 				break;
 		if (end == t->len) {
 			lonely[n_lonely++] = c;               /* seven kinds open, so eight places do */
+			t->lonely |= !is_apostrophe(c);
 			continue;
 		}
 		memset(t->quoted + i, 1, (size_t)(end - i));
 		i = end;
 	}
+}
+
+static bool ends_line(UChar c)
+{
+	return c == '\n' || c == '\r' || c == 0x2028 || c == 0x2029;
+}
+
+/* Does text stand on more than one line? */
+static bool has_lines(const struct text *t)
+{
+	bool before = false, ended = false;
+
+	for (int32_t i = 0; i < t->len; i++) {
+		bool space = u_isUWhiteSpace(t->at[i]);
+
+		if (!space && ended)
+			return true;
+		before |= !space;
+		ended |= before && ends_line(t->at[i]);
+	}
+	return false;
 }
 
 enum err text_open(struct text *t, const UBreakIterator *model, struct slice bytes, bool strict)
@@ -160,6 +182,7 @@ enum err text_open(struct text *t, const UBreakIterator *model, struct slice byt
 	if (U_FAILURE(e))
 		goto failed;
 	mark_quotes(t);
+	t->lines = has_lines(t);
 	return ERR_OK;
 failed:
 	text_close(t);
@@ -240,6 +263,17 @@ static void look(const struct text *t, int32_t from, int32_t to, struct token *t
 		token->flags |= TOKEN_QUOTED;
 }
 
+/* A colon that sets off what follows: not one of a time, an address, a path, a smiley or an operator. */
+static bool sets_off(const struct text *t, int32_t i)
+{
+	UChar before = i > 0 ? t->at[i - 1] : ':', after = i + 1 < t->len ? t->at[i + 1] : ':';
+
+	if (t->at[i] == 0xff1a)
+		return true;
+	return t->at[i] == ':' && before != ':' && !(after < 0x80 && strchr(":/\\()=", (char)after))
+		&& !(u_isdigit(before) && u_isdigit(after));
+}
+
 static bool is_space(UChar c)
 {
 	return c == ' ' || c == '\t' || c == 0xa0 || c == 0x202f || c == 0x2009;
@@ -309,6 +343,9 @@ bool text_next(struct text *t, struct token *token)
 			    && (from == 1 || is_space(t->at[from - 2])))
 				from--;
 			take(t, token, from, to);
+			for (; t->looked < to; t->looked++)
+				if (sets_off(t, t->looked))
+					token->flags |= TOKEN_PAYLOAD;
 			if (t->first)
 				token->flags |= TOKEN_FIRST;
 			if (!clause_goes_on(t, to))

@@ -175,6 +175,67 @@ static void rule_11_typos(void **state)
 	assert_false(forgives("songs about old Marlo town", "songs about old Marlow town"));       /* names are not misspelt */
 }
 
+/* A word of another language is no misspelt one of the question's, also where that language is not configured. */
+static void a_word_of_a_neighbour_is_no_typo(void **state)
+{
+	static const struct { const char *languages, *a, *b; bool same; } t[] = {
+		{ "uk,en", "Включи світло на кухні вдома", "Выключи світло на кухні вдома", false },
+		{ "uk,en", "Включи свет на кухне дома", "Выключи свет на кухне дома", false },
+		{ "uk,ru,en", "Включи свет на кухне дома", "Выключи свет на кухне дома", false },
+		{ "uk,en", "Скільки коштує контракт на філології?", "Скільки коштує контрокт на філології?", true },
+		{ "en,uk", "What causes inflation in an economy?", "What causes inflaton in an economy?", true },
+	};
+	struct lexicon *before = lexicon;
+	char why[256];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+		const struct lexicon_options o = { .languages = t[i].languages };
+
+		lexicon = lexicon_open(&o, why, sizeof why);
+		assert_non_null(lexicon);
+		for (enum guards mode = GUARDS_STRICT; mode <= GUARDS_STANDARD; mode++)
+			for (int turned = 0; turned < 2; turned++) {
+				struct verdict v;
+				judge(mode, 0.7, turned ? t[i].b : t[i].a, turned ? t[i].a : t[i].b, &v);
+				if (v.hit != t[i].same)
+					fail_msg("'%s' and '%s' under %s: %s", t[i].a, t[i].b, t[i].languages, v.hit ? "a hit" : "none");
+			}
+		lexicon_close(lexicon);
+	}
+	lexicon = before;
+}
+
+/* An instruction and its text, two ways: another text is another question, with every guard there is; off stays Jaccard. */
+static void a_payload_counts_as_written(void **state)
+{
+	static const struct { const char *a, *b; } t[] = {
+		{ "Translate the text into Ukrainian: I am here.", "Translate the text into Ukrainian: You are there." },
+		{ "Translate the subtitle into German.\n\nIs it mine?", "Translate the subtitle into German.\n\nIs it yours?" },
+		{ "Correct the spelling of \"I am here\" please", "Correct the spelling of \"you are there\" please" },
+		{ "Переклади цей рядок англійською мовою: Я тут.", "Переклади цей рядок англійською мовою: Ви там." },
+		{ "Виправ помилки у реченні українською\nХто він?", "Виправ помилки у реченні українською\nХто ви?" },
+		{ "Переклади слова «я тут» англійською мовою", "Переклади слова «ви там» англійською мовою" },
+	};
+	struct verdict v;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof t / sizeof *t; i++)
+		for (int turned = 0; turned < 2; turned++) {
+			for (enum guards mode = GUARDS_STRICT; mode <= GUARDS_STANDARD; mode++) {
+				judge(mode, 0.7, turned ? t[i].b : t[i].a, turned ? t[i].a : t[i].b, &v);
+				if (v.hit)
+					fail_msg("'%s' and '%s' are one", t[i].a, t[i].b);
+			}
+		}
+	judge(GUARDS_OFF, 0.7, t[0].a, t[0].b, &v);
+	assert_true(v.hit);
+	judge(GUARDS_STRICT, 0.7, "Correct the spelling of \"I am here\" please", "Please correct the spelling of “I am here”", &v);
+	assert_true(v.hit);
+	judge(GUARDS_STRICT, 0.7, "Переклади слова «я тут» англійською мовою", "Переклади англійською мовою слова \"я тут\"", &v);
+	assert_true(v.hit);
+}
+
 static struct slice text(const char *s)
 {
 	return slice_text(s);
@@ -378,7 +439,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_mission), cmocka_unit_test(own_pairs), cmocka_unit_test(off_is_plain_jaccard),
-		cmocka_unit_test(rule_11_typos), cmocka_unit_test(one_apart_or_not), cmocka_unit_test(index_cannot_miss),
+		cmocka_unit_test(rule_11_typos), cmocka_unit_test(a_word_of_a_neighbour_is_no_typo), cmocka_unit_test(a_payload_counts_as_written), cmocka_unit_test(one_apart_or_not), cmocka_unit_test(index_cannot_miss),
 		cmocka_unit_test(words_for_the_store), cmocka_unit_test(every_allocation_fails_once),
 	};
 
