@@ -121,6 +121,8 @@ struct embedded {
 	pthread_t writer;
 	_Atomic uint64_t entries, cost;       /* the totals for state() */
 	_Atomic bool broken;                  /* the last write failed */
+	char cause[128];                      /* why, and since when; guarded by lock */
+	int64_t broken_since_ms;
 	_Atomic uint64_t version;             /* of what gets see */
 };
 

@@ -37,6 +37,11 @@ static void told(struct embedded *s, int e)
 {
 	if (e)
 		embedded_failed(s);
+	pthread_mutex_lock(&s->lock);
+	if (e && !s->complained)
+		s->broken_since_ms = wall_now();
+	snprintf(s->cause, sizeof s->cause, "%s", e ? mdb_strerror(e) : "");
+	pthread_mutex_unlock(&s->lock);
 	if (e && !s->complained)
 		log_line(LOG_ERROR, "store", "%s cannot be written to: %s; answers are not stored until it can", s->path,
 			 mdb_strerror(e));

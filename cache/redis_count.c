@@ -13,7 +13,7 @@ static void on_expired(struct redis_call *call, const redisReply *r)
 	struct store_link *l = counter_of(call, 0);
 
 	l->counting--;
-	(void)redis_is_error(l, r);
+	(void)redis_is_error(l, REDIS_PART_INDEX, r);
 }
 
 static void on_count(struct redis_call *call, const redisReply *r)
@@ -21,7 +21,7 @@ static void on_count(struct redis_call *call, const redisReply *r)
 	struct store_link *l = counter_of(call, 1);
 
 	l->counting--;
-	if (!redis_is_error(l, r) && r->type == REDIS_REPLY_INTEGER)
+	if (!redis_is_error(l, REDIS_PART_INDEX, r) && r->type == REDIS_REPLY_INTEGER)
 		atomic_store(&l->store->entries, (uint64_t)r->integer);
 }
 
@@ -30,7 +30,7 @@ static void on_memory(struct redis_call *call, const redisReply *r)
 	struct store_link *l = counter_of(call, 2);
 
 	l->counting--;
-	if (redis_is_error(l, r) || r->type != REDIS_REPLY_STRING)
+	if (!r || r->type != REDIS_REPLY_STRING)         /* refused: only the bytes are not known then */
 		return;
 	const char *at = strstr(r->str, "used_memory:");
 	if (at)
@@ -43,7 +43,7 @@ void redis_count(struct store_link *l)
 	int64_t now = clock_us() / 1000, last = atomic_load(&s->counted_at);
 	char index[PREFIX_MAX + 8], until[32];
 
-	if (!redis_link_up(&l->redis) || l->counting || (last && now - last < COUNT_EVERY_MS / 2) ||
+	if (!redis_link_up(&l->redis) || l->counting || !redis_health_asks(&s->health, REDIS_PART_INDEX) || (last && now - last < COUNT_EVERY_MS / 2) ||
 	    !atomic_compare_exchange_strong(&s->counted_at, &last, now))
 		return;
 	snprintf(index, sizeof index, "%sindex", s->prefix);

@@ -6,11 +6,12 @@
  * may outlive us with: it forgets its link when the link gives it up. */
 #include "cache/redis_link.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
-#include "proxy/base/log.h"
+#include "cache/store.h"
 
 enum { CONNECT_MS = 1000, PAUSE_FIRST_MS = 20 };       /* a connection and its greeting; the first pause */
 enum { READER_KEEP = 256 << 10 };
@@ -34,13 +35,18 @@ static void on_timer(uv_timer_t *t);
 
 static void lost(struct redis_link *l, bool free_it, const char *why);
 
+static bool has_come(const struct redis_conn *c)
+{
+	char byte;
+
+	return recv(c->ac->c.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
 /* Nothing was asked and yet something came: whatever it is, the next reply would be taken for another's, and hiredis ends
  * the process over it. */
 static bool speaks_unasked(const struct redis_conn *c)
 {
-	char byte;
-
-	return c->connected && c->link && !c->ac->replies.head && recv(c->ac->c.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+	return c->connected && c->link && !c->ac->replies.head && has_come(c);
 }
 
 static void poll_again(struct redis_conn *c);
@@ -136,10 +142,9 @@ static void lost(struct redis_link *l, bool free_it, const char *why)
 {
 	struct redis_conn *c = l->conn;
 	struct redis_call *call;
+	char reason[STORE_CAUSE_MAX];                  /* why may be in what is freed here */
 
-	if (!l->told && !l->closing)
-		log_line(LOG_WARN, "store", "redis: %s; going on without it", why);
-	l->told = true;
+	snprintf(reason, sizeof reason, "%s", why);
 	l->stage = REDIS_DOWN;
 	l->conn = NULL;
 	if (c) {
@@ -154,7 +159,7 @@ static void lost(struct redis_link *l, bool free_it, const char *why)
 		return;
 	}
 	pause_then_try(l);
-	l->changed(l);
+	l->changed(l, reason);
 	while ((call = l->doomed)) {                   /* one of them may close the link, which forgets the others */
 		l->doomed = call->next;
 		call->done(call, NULL);
@@ -302,40 +307,38 @@ static void on_function(struct redis_call *call, const redisReply *reply)
 {
 	struct redis_link *l = greeting_of(call, GREET_FUNCTION);
 
+	l->loading = false;
 	if (!reply)
 		return;
 	l->has_function = reply->type != REDIS_REPLY_ERROR;
-	if (!l->has_function && !l->told && strncmp(reply->str, "NOAUTH", 6) != 0)     /* that, PING will tell */
-		log_line(LOG_WARN, "store", "redis: no function could be loaded, so there are no semantic hits: %s", reply->str);
+	if (l->has_function || strncmp(reply->str, "NOAUTH", 6) != 0)     /* that, PING will tell */
+		l->loaded(l, l->has_function ? NULL : reply->str);
 }
 
 static void on_pong(struct redis_call *call, const redisReply *reply)
 {
 	struct redis_link *l = greeting_of(call, GREET_PING);
 
-	if (!greeted(l, reply))
+	/* a user who may not PING may do other things; that is as good an answer */
+	bool answers = reply && reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "NOPERM", 6) == 0;
+	if (!answers && !greeted(l, reply))
 		return;
 	uv_timer_stop(&l->timer);
 	l->stage = REDIS_UP;
 	l->pause_ms = 0;
-	if (l->told)
-		log_line(LOG_INFO, "store", "redis: connected again");
-	l->told = false;
-	l->changed(l);
+	l->changed(l, NULL);
 }
 
 void redis_link_reload(struct redis_link *l)
 {
 	const char *load[] = { "FUNCTION", "LOAD", "REPLACE", l->function };
 
-	if (!l->has_function)
-		return;                                /* already under way, or in vain */
+	if (l->loading || l->stage != REDIS_UP)
+		return;                                /* whoever misses it next tries again */
 	l->greet[GREET_FUNCTION].done = on_function;
-	l->has_function = false;
-	if (redis_send_words(l, &l->greet[GREET_FUNCTION], 4, load))
+	l->loading = redis_send_words(l, &l->greet[GREET_FUNCTION], 4, load);
+	if (l->loading)
 		write_or_end(l, true);
-	else
-		l->has_function = true;                /* as far as is known: whoever misses it next tries again */
 }
 
 static void greet(struct redis_link *l)
@@ -344,6 +347,7 @@ static void greet(struct redis_link *l)
 	char db[16];
 	bool ok = true;
 
+	l->loading = true;
 	l->stage = REDIS_GREETING;
 	snprintf(db, sizeof db, "%u", u->db);
 	const char *auth[] = { "AUTH", u->user ? u->user : u->password, u->password }, *select[] = { "SELECT", db };
@@ -531,11 +535,20 @@ static void on_timer(uv_timer_t *t)
 		lost(l, true, "no connection in time");
 	} else if (l->conn->calls) {
 		int64_t left = l->conn->calls->due - loop_now(l->loop);
+		if (left <= 0 && has_come(l->conn))
+			left = 1;                      /* it was us who were late: timers come before what has been received */
 		if (left <= 0)
 			redis_link_drop(l, "no answer within redis.timeout");
 		else
 			uv_timer_start(&l->timer, on_timer, (uint64_t)left, 0);
 	}
+}
+
+void redis_link_hurry(struct redis_link *l)
+{
+	l->pause_ms = 0;
+	if (l->stage == REDIS_DOWN && !l->closing)
+		uv_timer_start(&l->timer, on_timer, 0, 0);
 }
 
 void redis_link_open(struct redis_link *l, struct loop *loop)

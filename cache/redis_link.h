@@ -29,7 +29,9 @@ struct redis_link {
 	const struct redis_url *url;
 	int64_t timeout_ms, retry_ms;
 	const char *function;                 /* source of a library to load on connecting; NULL: none */
-	void (*changed)(struct redis_link *); /* it is up, or a connection was lost or could not be made */
+	/* It is up (why is NULL), or a connection was lost or could not be made. */
+	void (*changed)(struct redis_link *, const char *why);
+	void (*loaded)(struct redis_link *, const char *refusal);   /* the library is there; or not, for this reason */
 	void (*closed)(struct redis_link *);  /* after redis_link_close(): the memory may go */
 
 	/* its own */
@@ -41,7 +43,7 @@ struct redis_link {
 	uv_timer_t timer;                     /* deadline of what is under way, or the pause before the next try */
 	int64_t pause_ms;
 	size_t attempt;                       /* which host, which of its addresses */
-	bool closing, told, has_function;
+	bool closing, has_function, loading;
 	struct redis_call greet[6];
 };
 
@@ -63,8 +65,11 @@ void redis_link_flush(struct redis_link *l);
 struct sockaddr_storage;
 int redis_link_peer(const struct redis_link *l, struct sockaddr_storage *address, const char **path);
 
-/* The library is gone from the server (a flush, a restart without persistence): loads it again. */
+/* The library is gone from the server (a flush, a restart without persistence), or was refused: loads it again. */
 void redis_link_reload(struct redis_link *l);
+
+/* Down and between two tries: tries at once. */
+void redis_link_hurry(struct redis_link *l);
 
 /* Ends this connection and looks for another: a master that has become a replica. */
 void redis_link_drop(struct redis_link *l, const char *why);

@@ -1,4 +1,5 @@
-/* redis_store.h - the Redis store's insides, shared by store_redis.c, redis_walk.c and redis_count.c and by nobody else. */
+/* redis_store.h - the Redis store's insides, shared by store_redis.c, redis_near.c, redis_walk.c and
+ * redis_count.c and by nobody else. */
 #ifndef CACHE_REDIS_STORE_H
 #define CACHE_REDIS_STORE_H
 
@@ -6,6 +7,7 @@
 
 #include "cache/near.h"
 #include "cache/redis_ear.h"
+#include "cache/redis_health.h"
 #include "cache/redis_link.h"
 
 enum { OPS_MAX = 20000, ARGS_MAX = 10, PREFIX_MAX = 256, KEY_HEX = 2 * KEY_BYTES, NAME_BYTES = PREFIX_MAX + KEY_HEX + 1 };
@@ -19,13 +21,29 @@ struct redis {
 	size_t prefix_len;
 	int64_t timeout_ms, retry_ms;
 	_Atomic int64_t counted_at;           /* when a link last asked for the numbers below */
-	_Atomic int links_down;               /* of those attached */
+	_Atomic int links, links_down;        /* attached; of those, not up */
+	_Atomic bool load_refused;            /* the last time the library was loaded */
+	struct redis_health health;
 	_Atomic uint64_t changes;             /* of this process' links: counted when sent and when answered */
 	_Atomic uint64_t entries, bytes;
 };
 
+/* Looking for near questions, on a connection of its own: what is asked there waits for nobody but its like. One look-up is
+ * under way at a time, the others wait here; each no longer than redis.timeout. */
+struct redis_near {
+	struct redis_link link;
+	struct redis_call call;
+	bool asking;                          /* the call is under way */
+	struct redis_op *asked;               /* for whom; NULL: nobody waits for it any more */
+	struct redis_op *first, **last;       /* who waits, in the order of coming */
+	size_t n;
+	unsigned lost;                        /* connections, since it was last up */
+	uv_timer_t late;                      /* the first of them all has waited long enough */
+};
+
 struct store_link {
 	struct redis_link redis;              /* first: found back by its address */
+	struct redis_near near;
 	struct redis_ear ear;
 	struct redis *store;
 	struct redis_op *ops;                 /* under way, for detach */
@@ -46,7 +64,11 @@ struct redis_op {
 	void (*end)(struct redis_op *);       /* when all have come; frees the operation */
 	bool ok, refused;
 
-	struct store_get *get;                /* NULL: cancelled */
+	enum { NEAR_NONE, NEAR_WAITS, NEAR_ASKED } near;
+	struct redis_op *near_next;
+	int64_t near_due;
+
+	struct store_get *get;                /* NULL: cancelled, or told */
 	enum store_news news;
 	void (*done)(void *arg, bool ok);
 	void *arg;
@@ -75,12 +97,29 @@ bool redis_op_send(struct redis_op *op, struct redis_call *call, void (*done)(st
 		   const struct command *c);
 void redis_op_refuse(struct redis_op *op);    /* ends it in the loop's next turn */
 
-/* Whether a reply is an error, or none; looks after what the error asks for. */
-bool redis_is_error(struct store_link *l, const redisReply *r);
+/* Whether a reply is an error, or none; counts it, and notes what it says of this part of the server. */
+bool redis_is_error(struct store_link *l, enum redis_part part, const redisReply *r);
+
+/* prefix + "near:{" + scope in hex, 16 bytes of it, + "}"; returns its length. */
+enum { SCOPE_BYTES = PREFIX_MAX + 64 };
+size_t redis_scope_name(const struct redis *s, char to[SCOPE_BYTES], const uint8_t scope[KEY_BYTES]);
+
+/* redis_near.c */
+void redis_near_open(struct store_link *l, struct loop *loop);
+void redis_near_close(struct store_link *l);  /* before its operations are freed */
+bool redis_near_asks(const struct store_link *l);     /* whether there is any sense in asking, and in posting */
+/* What op->get asks for is looked for; op->left counts it until it has ended, however it ends. */
+void redis_near_begin(struct redis_op *op);
+void redis_near_leave(struct redis_op *op);   /* it is not wanted any more; op->left is the caller's to mend */
+void redis_near_again(struct store_link *l);  /* now and then: what was refused may be allowed by now */
 
 void redis_count(struct store_link *l);       /* asks how many entries there are, and how large, unless another link just did */
 
 void redis_walk(struct store_link *l, struct store_walk *w);
 void redis_scan_free(struct redis_scan *scan);
+
+/* Callbacks of links, for store_redis.c and redis_near.c. */
+void redis_handle_closed(struct store_link *l);       /* the last one frees the link */
+void redis_on_loaded(struct store_link *l, const char *refusal);
 
 #endif

@@ -65,7 +65,7 @@ static void on_removed(struct redis_call *call, const redisReply *r)
 	struct redis_found *f = (struct redis_found *)(void *)((char *)call - offsetof(struct redis_found, removal));
 	struct redis_op *op = f->op;
 
-	if (redis_is_error(op->link, r))
+	if (redis_is_error(op->link, REDIS_PART_LIST, r))
 		op->scan->failed = true;
 	else
 		op->scan->removed += r->type == REDIS_REPLY_INTEGER && r->integer > 0;
@@ -76,7 +76,7 @@ static void on_unindexed(struct redis_call *call, const redisReply *r)
 {
 	struct redis_found *f = (struct redis_found *)(void *)((char *)call - offsetof(struct redis_found, unindexed));
 
-	(void)redis_is_error(f->op->link, r);
+	(void)redis_is_error(f->op->link, REDIS_PART_LIST, r);
 	redis_op_replied(f->op);
 }
 
@@ -101,7 +101,7 @@ static void on_length(struct redis_call *call, const redisReply *r)
 {
 	struct redis_found *f = (struct redis_found *)(void *)((char *)call - offsetof(struct redis_found, length));
 
-	f->bytes = !redis_is_error(f->op->link, r) && r->type == REDIS_REPLY_INTEGER ? (uint64_t)r->integer : 0;
+	f->bytes = !redis_is_error(f->op->link, REDIS_PART_LIST, r) && r->type == REDIS_REPLY_INTEGER ? (uint64_t)r->integer : 0;
 	redis_op_replied(f->op);
 }
 
@@ -116,7 +116,7 @@ static void on_front(struct redis_call *call, const redisReply *r)
 	} else if (s->rows < w->limit) {
 		s->looked++;
 		memcpy(s->last, f->key, KEY_BYTES);
-		if (!redis_is_error(f->op->link, r) && r->type == REDIS_REPLY_STRING && r->len > 0) {
+		if (!redis_is_error(f->op->link, REDIS_PART_LIST, r) && r->type == REDIS_REPLY_STRING && r->len > 0) {
 			struct store_row row = { .entry_head = slice_of(r->str, r->len), .bytes = f->bytes };
 			memcpy(row.key, f->key, KEY_BYTES);
 			if (!w->wants || w->wants(w, &row)) {
@@ -183,7 +183,7 @@ static void on_scanned(struct redis_call *call, const redisReply *r)
 	struct redis_op *op = (struct redis_op *)(void *)((char *)call - offsetof(struct redis_op, call));
 	struct redis_scan *s = op->scan;
 	size_t prefix = op->link->store->prefix_len;
-	bool error = redis_is_error(op->link, r);
+	bool error = redis_is_error(op->link, REDIS_PART_LIST, r);
 	bool ok = !error && r->type == REDIS_REPLY_ARRAY && r->elements == 2 &&
 		  r->element[0]->str && r->element[0]->len < sizeof s->next && r->element[1]->elements <= BATCH_MAX;
 

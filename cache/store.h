@@ -13,7 +13,8 @@
  * more than `unlooked` weight cannot miss (pigeonhole; Chaudhuri et al., "A primitive operator for similarity
  * joins", 2006). Which words is the store's choice: the rarest. Entries whose total weight lies
  * outside least…most cannot pass either. Of what is found, the store returns the few best by weighted Jaccard
- * over words; the caller decides.
+ * over words; the caller decides. The search is bounded in what it looks at and in time: what lies beyond is not
+ * proposed, and the look-up is said to be bounded. It never holds up the look-up of the key itself.
  *
  * Visibility  embedded: a put is visible to every link, get and query alike, when put() returns. Redis: the command
  *             is on its way to the server before put() returns to the loop (flushed at the end of the turn at the latest). */
@@ -23,7 +24,7 @@
 #include "proxy/base/ask.h"
 #include "proxy/base/loop.h"
 
-enum { STORE_PROPOSALS = 16, STORE_WORDS_MAX = 64, STORE_TERMS_MAX = 256 };
+enum { STORE_PROPOSALS = 16, STORE_WORDS_MAX = 64, STORE_TERMS_MAX = 256, STORE_CAUSE_MAX = 256 };
 enum store_news { STORE_FOUND, STORE_NONE, STORE_FAILED, STORE_LATER };
 
 struct store_word {
@@ -51,9 +52,10 @@ struct store_get {
 	struct buf entry;                     /* FOUND: the entry. The owner frees it */
 	uint64_t place;                       /* FOUND: where it lies, for used(); 0: there is none */
 	const struct store_query *query;      /* NULL: exact only. Must live until done */
-	struct store_proposal *proposal;      /* with a query: room for STORE_PROPOSALS. Best first; filled also when the key itself
-	                                       * was found or not */
+	bool both;                            /* the proposals are wanted even if the key itself is found; else it may come without */
+	struct store_proposal *proposal;      /* with a query: room for STORE_PROPOSALS. Best first */
 	size_t n_proposals;
+	bool bounded;                         /* the search for proposals was ended by its bound: there may be better ones */
 	struct buf proposed;                  /* what the proposals point into. The owner frees it */
 	void (*done)(struct store_get *, enum store_news);
 	void *link_private;                   /* the link's, while STORE_LATER */
@@ -88,7 +90,12 @@ struct store_walk {
 	void *link_private;
 };
 
-struct store_state { bool up; uint64_t entries, bytes; };   /* entries and bytes: as known, may lag by seconds */
+struct store_state {
+	bool up;                              /* it gives and takes answers */
+	uint64_t entries, bytes;              /* as known, may lag by seconds */
+	char cause[STORE_CAUSE_MAX];          /* of what does not work, also if it is up all the same; "": all does */
+	int64_t since_ms;                     /* wall clock */
+};
 
 struct store;
 struct store_link;

@@ -438,9 +438,16 @@ static struct store_state embedded_state(struct store *store)
 {
 	struct embedded *s = of(store);
 
-	return (struct store_state){
+	struct store_state state = {
 		.up = !atomic_load(&s->broken), .entries = atomic_load(&s->entries), .bytes = atomic_load(&s->cost),
 	};
+
+	pthread_mutex_lock(&s->lock);
+	if (*s->cause)
+		snprintf(state.cause, sizeof state.cause, "it cannot be written to: %s", s->cause);
+	state.since_ms = s->broken_since_ms;
+	pthread_mutex_unlock(&s->lock);
+	return state;
 }
 
 static void embedded_flush(struct store_link *l)

@@ -3,18 +3,20 @@
  * An entry is one string under prefix + key in hex, with its time to live. `prefix` + "index" is a sorted set of all
  * keys by their end of life: it is there to be counted, and what it says is approximate (what Redis evicts by its own
  * maxmemory-policy stays in it until its time has come). Near questions are kept and looked up by a function on the
- * server; a GET and its FCALL leave together and are one wait.
+ * server, asked on a link of its own (redis_near.c). What of the server works, and is said of it, is in redis_health.c.
  *
  * Errors   whatever the server says that is not an answer is STORE_FAILED, or stored = false, and counted; nothing of it
  *          ends a connection but silence and, for a master that has become a replica, READONLY.
  * Threads  a link belongs to its loop; between links only a few counters are shared.
  * Limits   a link has at most OPS_MAX operations under way, beyond that it says STORE_FAILED at once. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <hiredis/hiredis.h>
 
 #include "cache/redis_function.h"
 #include "cache/redis_store.h"
+#include "proxy/base/log.h"
 
 enum { CHECK_MS = 300 };
 
@@ -73,13 +75,12 @@ bool redis_key_read(uint8_t key[KEY_BYTES], const char *from, size_t len)
 	return true;
 }
 
-/* prefix + "near:{" + scope in hex, 16 bytes of it, + "}" */
-static size_t scope_name(const struct redis *s, char to[PREFIX_MAX + 64], const uint8_t scope[KEY_BYTES])
+size_t redis_scope_name(const struct redis *s, char to[SCOPE_BYTES], const uint8_t scope[KEY_BYTES])
 {
 	char hex[NAME_BYTES];
 
 	redis_entry_name(s, hex, scope);
-	return (size_t)snprintf(to, PREFIX_MAX + 64, "%snear:{%.32s}", s->prefix, hex + s->prefix_len);
+	return (size_t)snprintf(to, SCOPE_BYTES, "%snear:{%.32s}", s->prefix, hex + s->prefix_len);
 }
 
 struct redis_op *redis_op_new(struct store_link *l, void (*end)(struct redis_op *))
@@ -114,19 +115,43 @@ void redis_op_free(struct redis_op *op)
 	free(op);
 }
 
-/* Looks at an error; true if the reply is one (or none came). */
-bool redis_is_error(struct store_link *l, const redisReply *r)
+/* An error of which kind says something of the server as a whole, and of which part of it. */
+static bool part_of(const char *error, enum redis_part *part)
 {
-	if (r && r->type != REDIS_REPLY_ERROR)
+	switch (redis_kind_of(error)) {
+	case REDIS_KIND_OTHER:
 		return false;
-	if (!r)
-		return true;                           /* the link has counted it */
-	if (strstr(r->str, "Function not found")) {
-		redis_link_reload(&l->redis);
+	case REDIS_KIND_OOM: case REDIS_KIND_READONLY: case REDIS_KIND_MISCONF: case REDIS_KIND_NOREPLICAS:
+		*part = REDIS_PART_WRITE;
+		return true;
+	default:
 		return true;
 	}
-	redis_failed(l->store);
-	if (strncmp(r->str, "READONLY", 8) == 0 && l->store->url.sentinels)
+}
+
+bool redis_is_error(struct store_link *l, enum redis_part part, const redisReply *r)
+{
+	struct redis *s = l->store;
+	bool optional = part == REDIS_PART_NEAR || part == REDIS_PART_INDEX;
+
+	if (!r)
+		return true;                           /* the link has counted it */
+	if (r->type != REDIS_REPLY_ERROR) {
+		redis_health_works(&s->health, part);
+		return false;
+	}
+	if (strstr(r->str, "Function not found")) {
+		redis_link_reload(&l->redis);
+		redis_link_reload(&l->near.link);
+		return true;
+	}
+	if (!part_of(r->str, &part)) {
+		log_line(LOG_DEBUG, "store", "redis: %s", r->str);
+		redis_failed(s);
+	} else if (redis_health_fails(&s->health, part, r->str) || !optional) {
+		redis_failed(s);
+	}
+	if (strncmp(r->str, "READONLY", 8) == 0 && s->url.sentinels)
 		redis_link_drop(&l->redis, "this server is a replica now");
 	return true;
 }
@@ -191,7 +216,7 @@ static void on_entry(struct redis_call *call, const redisReply *r)
 	struct redis_op *op = op_of(call, 0);
 
 	op->news = STORE_FAILED;
-	if (!redis_is_error(op->link, r) && op->get) {
+	if (!redis_is_error(op->link, REDIS_PART_READ, r) && op->get) {
 		enum err e = ERR_OK;
 		if (r->type == REDIS_REPLY_STRING)
 			e = buf_add(&op->get->entry, r->str, r->len);
@@ -199,57 +224,12 @@ static void on_entry(struct redis_call *call, const redisReply *r)
 			redis_failed(op->link->store);
 		op->news = e == ERR_NO_MEMORY ? STORE_FAILED : r->type == REDIS_REPLY_STRING && !e ? STORE_FOUND : STORE_NONE;
 	}
-	redis_op_replied(op);
-}
-
-static void on_proposals(struct redis_call *call, const redisReply *r)
-{
-	struct redis_op *op = op_of(call, 1);
-	struct store_get *g = op->get;
-	size_t at = 0;
-
-	if (!redis_is_error(op->link, r) && g && r->type == REDIS_REPLY_ARRAY) {
-		for (size_t i = 0; i + 1 < r->elements && g->n_proposals < STORE_PROPOSALS; i += 2) {
-			const redisReply *k = r->element[i], *q = r->element[i + 1];
-			struct store_proposal *p = &g->proposal[g->n_proposals];
-			if (k->type != REDIS_REPLY_STRING || q->type != REDIS_REPLY_STRING || !redis_key_read(p->key, k->str, k->len))
-				continue;
-			enum err e = buf_add(&g->proposed, q->str, q->len);
-			if (e == ERR_NO_MEMORY)
-				redis_failed(op->link->store);
-			if (e)
-				continue;
-			p->question.len = q->len;
-			g->n_proposals++;
-		}
-		for (size_t i = 0; i < g->n_proposals; i++) {
-			g->proposal[i].question.at = g->proposed.at + at;
-			at += g->proposal[i].question.len;
-		}
+	/* what is found, has failed or was cancelled does not wait for near questions */
+	if (op->near != NEAR_NONE && (!op->get || op->news == STORE_FAILED || (op->news == STORE_FOUND && !op->get->both))) {
+		redis_near_leave(op);
+		op->left--;
 	}
 	redis_op_replied(op);
-}
-
-static bool send_find(struct redis_op *op, const struct store_query *q)
-{
-	struct redis *s = op->link->store;
-	char base[PREFIX_MAX + 64], number[3][16];
-	uint8_t packed[NEAR_PACKED_MAX];
-	struct command c = { 0 };
-	unsigned total;
-
-	command_word(&c, "FCALL");
-	command_word(&c, REDIS_FUNCTION_FIND);
-	command_word(&c, "1");
-	command_add(&c, base, scope_name(s, base, q->scope));
-	command_add(&c, s->prefix, s->prefix_len);
-	command_add(&c, packed, near_pack(packed, q->words, q->n_words, &total));
-	const unsigned n[3] = { q->unlooked, q->least, q->most };
-	for (int i = 0; i < 3; i++) {
-		snprintf(number[i], sizeof number[i], "%u", n[i]);
-		command_word(&c, number[i]);
-	}
-	return redis_op_send(op, &op->call[1], on_proposals, &c);
 }
 
 static enum store_news redis_get(struct store_link *l, struct store_get *g)
@@ -264,6 +244,7 @@ static enum store_news redis_get(struct store_link *l, struct store_get *g)
 		return STORE_FAILED;
 	}
 	g->n_proposals = 0;
+	g->bounded = false;
 	op->get = g;
 	command_word(&c, "GET");
 	command_add(&c, name, redis_entry_name(l->store, name, g->key));
@@ -274,9 +255,8 @@ static enum store_news redis_get(struct store_link *l, struct store_get *g)
 	}
 	buf_fini(&g->proposed);                        /* of a look-up before, with the same struct */
 	buf_init(&g->proposed, (size_t)STORE_PROPOSALS * NEAR_QUESTION_MAX);
-	if (g->query && l->redis.has_function && near_fits(g->query->words, g->query->n_words, &terms) &&
-	    !send_find(op, g->query))
-		redis_failed(l->store);
+	if (g->query && near_fits(g->query->words, g->query->n_words, &terms) && redis_near_asks(l))
+		redis_near_begin(op);
 	g->link_private = op;
 	return STORE_LATER;
 }
@@ -287,7 +267,7 @@ static void redis_cancel(struct store_link *l, struct store_get *g)
 
 	(void)l;
 	if (op)
-		op->get = NULL;
+		op->get = NULL;                        /* its search goes when its turn comes, or the key's own reply */
 	g->link_private = NULL;
 }
 
@@ -324,7 +304,7 @@ static void on_set(struct redis_call *call, const redisReply *r)
 {
 	struct redis_op *op = op_of(call, 0);
 
-	op->ok = !redis_is_error(op->link, r) && r->type == REDIS_REPLY_STATUS;
+	op->ok = !redis_is_error(op->link, REDIS_PART_WRITE, r) && r->type == REDIS_REPLY_STATUS;
 	redis_op_replied(op);
 }
 
@@ -332,7 +312,7 @@ static void on_deleted(struct redis_call *call, const redisReply *r)
 {
 	struct redis_op *op = op_of(call, 0);
 
-	op->ok = !redis_is_error(op->link, r) && r->type == REDIS_REPLY_INTEGER && r->integer > 0;
+	op->ok = !redis_is_error(op->link, REDIS_PART_LIST, r) && r->type == REDIS_REPLY_INTEGER && r->integer > 0;
 	redis_op_replied(op);
 }
 
@@ -340,7 +320,7 @@ static void on_indexed(struct redis_call *call, const redisReply *r)
 {
 	struct redis_op *op = op_of(call, 1);
 
-	(void)redis_is_error(op->link, r);                   /* counted; the entry itself stands or falls by its own reply */
+	(void)redis_is_error(op->link, REDIS_PART_INDEX, r);     /* counted; the entry itself stands or falls by its own reply */
 	redis_op_replied(op);
 }
 
@@ -348,7 +328,7 @@ static void on_posted(struct redis_call *call, const redisReply *r)
 {
 	struct redis_op *op = op_of(call, 2);
 
-	(void)redis_is_error(op->link, r);
+	(void)redis_is_error(op->link, REDIS_PART_NEAR, r);
 	redis_op_replied(op);
 }
 
@@ -375,7 +355,7 @@ static void redis_put(struct store_link *l, const struct store_item *item, void 
 {
 	struct redis *s = l->store;
 	int64_t ttl = item->expires_ms - wall_now();
-	char name[NAME_BYTES], base[PREFIX_MAX + 64], index[PREFIX_MAX + 8], ttl_text[32], end_text[32], total_text[16];
+	char name[NAME_BYTES], base[SCOPE_BYTES], index[PREFIX_MAX + 8], ttl_text[32], end_text[32], total_text[16];
 	uint8_t packed[NEAR_PACKED_MAX];
 	size_t name_len = redis_entry_name(s, name, item->key), terms;
 	struct redis_op *op = redis_link_up(&l->redis) && ttl > 0 ? redis_op_new(l, write_end) : NULL;
@@ -407,14 +387,14 @@ static void redis_put(struct store_link *l, const struct store_item *item, void 
 	command_word(&c, index);
 	command_word(&c, end_text);
 	command_add(&c, name + s->prefix_len, KEY_HEX);
-	bool sent = redis_op_send(op, &op->call[1], on_indexed, &c);
-	if (sent && item->has_question && l->redis.has_function && item->question.len <= NEAR_QUESTION_MAX &&
+	bool sent = !redis_health_asks(&s->health, REDIS_PART_INDEX) || redis_op_send(op, &op->call[1], on_indexed, &c);
+	if (sent && item->has_question && l->redis.has_function && redis_near_asks(l) && item->question.len <= NEAR_QUESTION_MAX &&
 	    near_fits(item->words, item->n_words, &terms)) {
 		c.n = 0;
 		command_word(&c, "FCALL");
 		command_word(&c, REDIS_FUNCTION_PUT);
 		command_word(&c, "1");
-		command_add(&c, base, scope_name(s, base, item->scope));
+		command_add(&c, base, redis_scope_name(s, base, item->scope));
 		command_add(&c, name + s->prefix_len, KEY_HEX);
 		command_word(&c, ttl_text);
 		size_t len = near_pack(packed, item->words, item->n_words, &total);
@@ -455,7 +435,8 @@ static void redis_drop(struct store_link *l, const uint8_t key[KEY_BYTES], void 
 	command_word(&c, "ZREM");
 	command_word(&c, index);
 	command_add(&c, name + s->prefix_len, KEY_HEX);
-	redis_op_send(op, &op->call[1], on_indexed, &c);
+	if (redis_health_asks(&s->health, REDIS_PART_INDEX))
+		redis_op_send(op, &op->call[1], on_indexed, &c);
 }
 
 static void on_counter(uv_timer_t *t)
@@ -463,26 +444,47 @@ static void on_counter(uv_timer_t *t)
 	struct store_link *l = t->data;
 
 	redis_ear_open(&l->ear);
+	redis_near_again(l);
 	redis_count(l);
 }
 
-static void on_changed(struct redis_link *link)
+static void on_changed(struct redis_link *link, const char *why)
 {
 	struct store_link *l = (struct store_link *)link;
-	bool up = redis_link_up(link);
+	struct redis *s = l->store;
+	bool up = why == NULL;
 
 	if (l->was_up && !up)
-		redis_failed(l->store);
-	if (l->was_up != up)
-		atomic_fetch_add(&l->store->links_down, up ? -1 : 1);
+		redis_failed(s);
+	if (l->was_up != up && atomic_fetch_add(&s->links_down, up ? -1 : 1) == 1 && up)
+		redis_health_works(&s->health, REDIS_PART_LINK);
 	l->was_up = up;
-	if (up)
+	if (up) {
+		redis_link_hurry(&l->near.link);
 		uv_timer_start(&l->counter, on_counter, 0, COUNT_EVERY_MS);
-	else
+	} else {
+		redis_health_fails(&s->health, REDIS_PART_LINK, why);
 		redis_ear_close(&l->ear);
+	}
 }
 
-static void handle_closed(struct store_link *l)
+void redis_on_loaded(struct store_link *l, const char *refusal)
+{
+	struct redis *s = l->store;
+
+	if (refusal)
+		redis_health_fails(&s->health, REDIS_PART_NEAR, refusal);
+	else if (atomic_load(&s->load_refused))
+		redis_health_works(&s->health, REDIS_PART_NEAR);
+	atomic_store(&s->load_refused, refusal != NULL);
+}
+
+static void on_loaded(struct redis_link *link, const char *refusal)
+{
+	redis_on_loaded((struct store_link *)link, refusal);
+}
+
+void redis_handle_closed(struct store_link *l)
 {
 	if (--l->open_handles == 0)
 		free(l);
@@ -490,17 +492,17 @@ static void handle_closed(struct store_link *l)
 
 static void on_link_closed(struct redis_link *link)
 {
-	handle_closed((struct store_link *)link);
+	redis_handle_closed((struct store_link *)link);
 }
 
 static void on_ear_closed(struct redis_ear *ear)
 {
-	handle_closed((struct store_link *)(void *)((char *)ear - offsetof(struct store_link, ear)));
+	redis_handle_closed((struct store_link *)(void *)((char *)ear - offsetof(struct store_link, ear)));
 }
 
 static void on_timer_closed(uv_handle_t *timer)
 {
-	handle_closed(timer->data);
+	redis_handle_closed(timer->data);
 }
 
 static struct store_link *redis_attach(struct store *store, struct loop *loop)
@@ -511,6 +513,7 @@ static struct store_link *redis_attach(struct store *store, struct loop *loop)
 	if (!l)
 		return NULL;
 	l->store = s;
+	atomic_fetch_add(&s->links, 1);
 	atomic_fetch_add(&s->links_down, 1);
 	l->open_handles = 3;
 	uv_timer_init(&loop->uv, &l->counter);
@@ -522,21 +525,25 @@ static struct store_link *redis_attach(struct store *store, struct loop *loop)
 	l->redis.retry_ms = s->retry_ms;
 	l->redis.function = redis_function;
 	l->redis.changed = on_changed;
+	l->redis.loaded = on_loaded;
 	l->redis.closed = on_link_closed;
 	l->ear.link = &l->redis;
 	l->ear.prefix = s->prefix;
 	l->ear.closed = on_ear_closed;
 	redis_link_open(&l->redis, loop);
+	redis_near_open(l, loop);
 	return l;
 }
 
 static void redis_detach(struct store_link *l)
 {
 	redis_link_close(&l->redis);
+	redis_near_close(l);
 	if (redis_ear_end(&l->ear))
 		l->open_handles++;
 	while (l->ops)
 		redis_op_free(l->ops);
+	atomic_fetch_add(&l->store->links, -1);
 	if (!l->was_up)
 		atomic_fetch_add(&l->store->links_down, -1);
 	uv_close((uv_handle_t *)&l->counter, on_timer_closed);
@@ -546,15 +553,17 @@ static void redis_detach(struct store_link *l)
 static struct store_state redis_state(struct store *store)
 {
 	struct redis *s = of(store);
+	struct store_state state = { .entries = atomic_load(&s->entries), .bytes = atomic_load(&s->bytes) };
 
-	return (struct store_state){
-		.up = atomic_load(&s->links_down) == 0, .entries = atomic_load(&s->entries), .bytes = atomic_load(&s->bytes),
-	};
+	redis_health_state(&s->health, &state);
+	state.up &= atomic_load(&s->links_down) == 0;
+	return state;
 }
 
 static void redis_flush(struct store_link *l)
 {
 	redis_link_flush(&l->redis);
+	redis_link_flush(&l->near.link);
 }
 
 static void redis_close(struct store *store)
@@ -562,6 +571,7 @@ static void redis_close(struct store *store)
 	struct redis *s = of(store);
 
 	redis_url_fini(&s->url);
+	redis_health_fini(&s->health);
 	free(s->prefix);
 	free(s);
 }
@@ -607,7 +617,7 @@ static bool is_cluster(const struct redis_url *u)
 struct store *store_redis_open(const struct store_redis_options *o, char *why, size_t len)
 {
 	struct redis *s = calloc(1, sizeof *s);
-	char fault[256];
+	char fault[256], name[128];
 
 	snprintf(why, len, "out of memory");
 	if (!s)
@@ -617,6 +627,9 @@ struct store *store_redis_open(const struct store_redis_options *o, char *why, s
 		free(s);
 		return NULL;
 	}
+	const struct redis_host *host = &s->url.hosts[0];
+	snprintf(name, sizeof name, host->port ? "%s:%u" : "%s", host->name, (unsigned)host->port);
+	redis_health_init(&s->health, name);
 	s->prefix = strdup(o->prefix);
 	s->prefix_len = strlen(o->prefix);
 	s->timeout_ms = o->timeout_ms;

@@ -457,6 +457,7 @@ static void look(struct explain *p)
 	buf_init(&p->get.entry, CACHE_ENTRY_BYTES(x->config));
 	buf_init(&p->get.proposed, SEMANTIC_PROPOSED_BYTES);
 	p->get.query = p->asks ? &p->query : NULL;
+	p->get.both = true;
 	p->get.proposal = p->proposal;
 	p->get.done = on_got;
 	enum store_news news = x->worker->shared->store->ops->get(x->worker->link, &p->get);

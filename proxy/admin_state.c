@@ -42,6 +42,20 @@ static void all_metrics(struct exchange *x, bool prometheus)
 void admin_metrics(struct exchange *x) { all_metrics(x, true); }
 void admin_stats(struct exchange *x)   { all_metrics(x, false); }
 
+/* cause and since_ms are there when not all of it works. */
+static enum err put_store(struct buf *out, struct store *store)
+{
+	const struct store_state state = store ? store->ops->state(store) : (struct store_state){ 0 };
+	enum err e = buf_addf(out, "\"store\":{\"kind\":\"%s\",\"up\":%s", store ? store->ops->name : "off", state.up ? "true" : "false");
+
+	if (*state.cause) {
+		e = e ? e : buf_addf(out, ",\"cause\":");
+		e = e ? e : admin_put_text(out, slice_text(state.cause), 0);
+		e = e ? e : buf_addf(out, ",\"since_ms\":%lld", (long long)state.since_ms);
+	}
+	return e ? e : buf_addf(out, "}");
+}
+
 static enum err put_states(struct exchange *x, struct buf *out)
 {
 	struct shared *s = x->worker->shared;
@@ -49,8 +63,8 @@ static enum err put_states(struct exchange *x, struct buf *out)
 	struct metrics_extra extra;
 
 	admin_extra(s, &extra, upstreams);
-	enum err e = buf_addf(out, "\"store\":{\"kind\":\"%s\",\"up\":%s},\"upstreams\":[", s->store ? s->store->ops->name : "off",
-	                      extra.store_up ? "true" : "false");
+	enum err e = put_store(out, s->store);
+	e = e ? e : buf_addf(out, ",\"upstreams\":[");
 	for (size_t i = 0; i < extra.n_upstreams && !e; i++) {
 		e = buf_addf(out, "%s{\"url\":", i ? "," : "");
 		e = e ? e : admin_put_text(out, slice_text(upstreams[i].url), 0);

@@ -554,6 +554,7 @@ static void on_got_near(struct store_get *g, enum store_news news)
 /* The news of the second look: the entry itself, or near questions to choose from. */
 static void got_second(struct exchange *x, enum store_news news)
 {
+	metric_add(&x->worker->metrics, near_bounded, x->get.bounded);
 	if (news == STORE_FOUND) {
 		if (fly_entry(x, FLIGHT_STORED))
 			return;
@@ -599,6 +600,7 @@ static void step_seek(struct exchange *x)
 	buf_fini(&x->get.proposed);
 	buf_init(&x->get.proposed, SEMANTIC_PROPOSED_BYTES);
 	x->get.query = semantic_query(x->near);
+	x->get.both = x->wishes.max_age_s >= 0;        /* what is found may be too old */
 	x->get.proposal = semantic_proposals(x->near);
 	x->get_began_us = clock_us();
 	enum store_news news = ask_store(x, on_got_second);

@@ -202,6 +202,7 @@ static inline void get_begin(struct world *w, struct store_link *l, struct got *
 	key_of(got->g.key, number);
 	buf_init(&got->g.entry, LIMIT);
 	got->g.query = q;
+	got->g.both = true;
 	got->g.proposal = got->proposal;
 	got->g.done = got_done;
 	got->news = w->store->ops->get(l, &got->g);

@@ -1,4 +1,4 @@
-/* uses: cache/redis_walk.c cache/redis_count.c cache/redis_ear.c cache/redis_link.c cache/redis_url.c cache/redis_function.c cache/near.c cache/entry.c proxy/base/buf.c proxy/base/err.c proxy/base/loop.c proxy/base/log.c */
+/* uses: cache/redis_walk.c cache/redis_near.c cache/redis_health.c cache/redis_count.c cache/redis_ear.c cache/redis_link.c cache/redis_url.c cache/redis_function.c cache/near.c cache/entry.c proxy/base/buf.c proxy/base/err.c proxy/base/loop.c proxy/base/log.c */
 /* libs: -luv -lhiredis -lxxhash -lpthread */
 /* The Redis store with every allocation failing once, its own and hiredis', against a real server. */
 #include <dlfcn.h>

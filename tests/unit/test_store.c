@@ -1,4 +1,4 @@
-/* uses: cache/store_embedded.c cache/embedded_writer.c cache/embedded_pending.c cache/embedded_tables.c cache/embedded_file.c cache/embedded_check.c cache/store_redis.c cache/redis_walk.c cache/redis_count.c cache/redis_ear.c cache/redis_link.c cache/redis_url.c cache/redis_function.c cache/near.c cache/entry.c proxy/base/buf.c proxy/base/err.c proxy/base/loop.c proxy/base/log.c */
+/* uses: cache/store_embedded.c cache/embedded_writer.c cache/embedded_pending.c cache/embedded_tables.c cache/embedded_file.c cache/embedded_check.c cache/store_redis.c cache/redis_walk.c cache/redis_near.c cache/redis_health.c cache/redis_count.c cache/redis_ear.c cache/redis_link.c cache/redis_url.c cache/redis_function.c cache/near.c cache/entry.c proxy/base/buf.c proxy/base/err.c proxy/base/loop.c proxy/base/log.c */
 /* libs: -luv -llmdb -lhiredis -lxxhash -lpthread */
 /* The store's interface: every case on the embedded store and on a real redis-server. */
 #include "tests/unit/redis_world.h"
@@ -235,7 +235,7 @@ static void misses_nothing_a_scan_would_find(void **state)
 {
 	struct world *w = *state;
 	static struct set sets[SETS];
-	unsigned hits = 0;
+	unsigned hits = 0, bounded = 0;
 
 	seed = 12345;
 	for (unsigned i = 0; i < SETS; i++) {
@@ -280,16 +280,18 @@ static void misses_nothing_a_scan_would_find(void **state)
 			if (alike(&asked, &sets[i]) * 100 >= t + 1e-6) {
 				should++;
 				hits++;
-				if (!proposed(&got, i)) {      /* only for something at least as good */
+				if (!proposed(&got, i) && !got.g.bounded) {      /* only for something at least as good */
 					assert_int_equal(got.g.n_proposals, STORE_PROPOSALS);
 					assert_true(alike(&asked, &sets[i]) <= worst + 1e-9);
 				}
 			}
+		bounded += got.g.bounded;          /* by the clock, where this machine has much else to do */
 		if (should == 0)
 			assert_true(worst * 100 <= t + 1 || got.g.n_proposals == 0 || worst == 1);
 		got_fini(&got);
 	}
 	assert_true(hits > 250);
+	assert_true(bounded < 30);
 	assert_int_equal(atomic_load(&w->errors), 0);
 }
 
