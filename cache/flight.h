@@ -55,6 +55,7 @@ struct flight_head {
 	char content_type[FLIGHT_TYPE_MAX];
 	int64_t created_ms, expires_ms;      /* of a stored or landed answer: when it was made, when it ends; wall clock */
 	double similarity;                   /* of a semantic hit */
+	bool prompt_cut;                     /* the engine has read only a part of the question */
 	char note[FLIGHT_NOTE_MAX];          /* for X-Candidates; empty: none */
 };
 

@@ -81,7 +81,7 @@ enum unstored policy_unstored(const struct ask *ask, const struct answer *a, int
 		return BAD_DONE_REASON;
 	if (a->pieces.len > max_entry)
 		return TOO_LARGE;
-	return STORABLE;
+	return a->says ? STORABLE : EMPTY;
 }
 
 int64_t policy_ttl_ms(const struct rules *rules, const struct wishes *wishes)

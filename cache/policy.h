@@ -42,7 +42,8 @@ static inline bool policy_refreshes(enum bypass why)
 	return why == BYPASS_NO || why == BYPASS_NO_CACHE;
 }
 
-enum unstored { STORABLE, NOT_WHOLE, BAD_DONE_REASON, BAD_STATUS, HAD_ERROR, TOO_LARGE, ASKED_NOT_TO, SAMPLED, MODEL_EXCLUDED, UNSTORED_KINDS };
+enum unstored { STORABLE, NOT_WHOLE, BAD_DONE_REASON, BAD_STATUS, HAD_ERROR, TOO_LARGE, ASKED_NOT_TO, SAMPLED, MODEL_EXCLUDED, EMPTY,
+                PROMPT_CUT, UNSTORED_KINDS };
 
 /* May this answer be stored? pieces over max_entry are too large. */
 enum unstored policy_unstored(const struct ask *ask, const struct answer *answer, int status, size_t max_entry);

@@ -177,6 +177,8 @@ static void fly(struct candidates *cs, int winner, const struct score *scores)
 	a->length = o->answer.length;
 	a->odd = o->answer.odd;
 	a->has_model = o->answer.has_model;
+	a->says = o->answer.says;
+	a->prompt_tokens = o->answer.prompt_tokens;
 	a->eval_count = o->answer.eval_count;
 	a->eval_ns = o->answer.eval_ns;
 	a->prompt_eval_ns = o->answer.prompt_eval_ns;

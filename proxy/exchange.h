@@ -19,6 +19,7 @@
 #include "proxy/dialect.h"
 #include "proxy/ndjson.h"
 #include "proxy/origin.h"
+#include "proxy/prompt_cut.h"
 #include "proxy/seen.h"
 #include "proxy/worker.h"
 
@@ -55,6 +56,7 @@ struct fetch {
 	bool streams;                /* the upstream sends lines; else one object */
 	bool blind;                  /* what comes is not understood or too large: passed on, never stored, not shared */
 	bool ended, started;
+	struct prompt_size prompt;
 	struct alarm last_chunk;     /* the answer has landed: the upstream is to end its reply */
 	enum err last_error;         /* of a line that was not understood */
 	struct buf whole;            /* a reply that is not a stream */
@@ -140,6 +142,7 @@ struct exchange {
 	int status;
 	int64_t stored_ms, expires_ms;       /* of the answer served; 0: it is new */
 	double similarity;
+	bool prompt_cut;                     /* the engine has read only a part of the question */
 	int host;                            /* the upstream that answered, or failed; -1: none was asked */
 	uint64_t saved_tokens, saved_ns;     /* what did not have to be generated again */
 	struct buf explained;                /* X-Complex-Explain, NUL-ended */

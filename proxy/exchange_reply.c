@@ -76,6 +76,8 @@ static size_t own_headers(struct exchange *x, struct header *h, struct texts *t)
 		snprintf(t->similarity, sizeof t->similarity, "%.2f", x->similarity);
 		h[n++] = (struct header){ "X-Cache-Similarity", t->similarity };
 	}
+	if (x->prompt_cut)
+		h[n++] = (struct header){ "X-Prompt-Truncated", "1" };
 	if (*x->note)
 		h[n++] = (struct header){ "X-Candidates", x->note };
 	if (x->explained.len && x->wishes.explain)

@@ -108,6 +108,7 @@ static void learn_origin(struct exchange *x)
 
 	x->style.has_model = head.has_model;
 	snprintf(x->note, sizeof x->note, "%s", head.note);
+	x->prompt_cut = head.prompt_cut;
 	x->stored_ms = head.created_ms;
 	x->expires_ms = head.expires_ms;
 	if (head.origin == FLIGHT_UPSTREAM)

@@ -60,7 +60,8 @@ void fetch_stop(struct exchange *x)
 static const int reason_metric[UNSTORED_KINDS] = {
 	[NOT_WHOLE] = UNSTORED_NOT_WHOLE, [BAD_DONE_REASON] = UNSTORED_DONE_REASON, [BAD_STATUS] = UNSTORED_STATUS,
 	[HAD_ERROR] = UNSTORED_ERROR, [TOO_LARGE] = UNSTORED_TOO_LARGE, [ASKED_NOT_TO] = UNSTORED_NO_STORE,
-	[SAMPLED] = UNSTORED_NOT_DETERMINISTIC, [MODEL_EXCLUDED] = UNSTORED_MODEL_EXCLUDED,
+	[SAMPLED] = UNSTORED_NOT_DETERMINISTIC, [MODEL_EXCLUDED] = UNSTORED_MODEL_EXCLUDED, [EMPTY] = UNSTORED_EMPTY,
+	[PROMPT_CUT] = UNSTORED_PROMPT_CUT,
 };
 
 static void count_unstored(struct exchange *x, enum unstored why)
@@ -132,6 +133,19 @@ static bool store(struct exchange *x, const struct answer *a, const struct fligh
 	return true;
 }
 
+/* The engine has read only a part of the question: what it said is no answer to the whole. */
+static bool prompt_cut(struct exchange *x, const struct answer *a)
+{
+	const struct prompt_size *p = &x->fetch.prompt;
+
+	if (!prompt_was_cut(p, a->prompt_tokens, 0))
+		return false;
+	log_line(LOG_WARN, "upstream", "request %llu: the engine has read %llu tokens of a prompt that is longer than its context; options.num_ctx makes it larger",
+	         (unsigned long long)x->number, (unsigned long long)a->prompt_tokens);
+	x->prompt_cut = true;
+	return true;
+}
+
 void fetch_land(struct exchange *x, int status)
 {
 	struct flight *f = x->lead_flight;
@@ -140,6 +154,9 @@ void fetch_land(struct exchange *x, int status)
 	enum unstored why = policy_unstored(&x->ask, a, status, CACHE_PIECES_BYTES(x->config));
 	bool stored = false;
 
+	head.prompt_cut = prompt_cut(x, a);
+	if (head.prompt_cut && why == STORABLE)
+		why = PROMPT_CUT;
 	/* who joins a landed flight is told what the store will tell */
 	head.created_ms = wall_now();
 	head.expires_ms = head.created_ms + flight_ttl_ms(f);
@@ -504,6 +521,8 @@ void fetch_start(struct exchange *x)
 		request_watch(x->request);
 	candidates_free(x);
 	*f = (struct fetch){ 0 };
+	if (x->family == FAMILY_CHAT || x->family == FAMILY_GENERATE)
+		f->prompt = prompt_size_of(x->ask.canonical);
 	semantic_settle(x->near);
 	buf_fini(&x->get.entry);                 /* the look-up is over: what was proposed has been judged */
 	buf_fini(&x->get.proposed);

@@ -77,6 +77,26 @@ static enum err read_message(struct answer *a, struct slice message, struct line
 	return s.bad ? ERR_UPSTREAM_BABBLE : e;
 }
 
+/* Is there anything in a JSON text but blanks and ends of lines? */
+static bool says_something(struct slice text)
+{
+	for (size_t i = 0; i < text.len; i++) {
+		if (text.at[i] == ' ')
+			continue;
+		if (text.at[i] != '\\' || ++i == text.len || !strchr("nrt", text.at[i]))
+			return true;
+	}
+	return false;
+}
+
+static bool has_digit(struct slice json)
+{
+	for (size_t i = 0; i < json.len; i++)
+		if (json.at[i] >= '0' && json.at[i] <= '9')
+			return true;
+	return false;
+}
+
 static enum err add_text(struct answer *a, enum piece_kind kind, struct slice s)
 {
 	return s.len ? answer_add(a, kind, s) : ERR_OK;
@@ -90,6 +110,8 @@ static void read_number(struct answer *a, struct slice name, struct slice value)
 		a->eval_ns = number(value);
 	else if (slice_is(name, SLICE("prompt_eval_duration")))
 		a->prompt_eval_ns = number(value);
+	else if (slice_is(name, SLICE("prompt_eval_count")))
+		a->prompt_tokens = number(value);
 }
 
 /* Second pass over an object's fields: those we do not know, or (last) all that ends an answer. */
@@ -160,6 +182,7 @@ static enum err read_generation(struct answer *a, struct slice json)
 		return e;
 	if (!scan_ended(&s) || !l.is_answer || a->whole)
 		return ERR_UPSTREAM_BABBLE;
+	a->says = a->says || l.tool_calls.len || says_something(l.content) || says_something(l.thinking);
 	e = add_text(a, PIECE_THINKING, l.thinking);
 	e = e ? e : add_text(a, PIECE_CONTENT, l.content);
 	e = e ? e : add_text(a, PIECE_TOOL_CALLS, l.tool_calls);
@@ -192,7 +215,10 @@ static enum err read_embedding(struct answer *a, struct slice json)
 			a->has_model = true;
 			continue;
 		}
-		is_answer |= slice_is(name, SLICE("embeddings")) || slice_is(name, SLICE("embedding"));
+		if (slice_is(name, SLICE("embeddings")) || slice_is(name, SLICE("embedding"))) {
+			is_answer = true;
+			a->says = a->says || has_digit(value);
+		}
 		read_number(a, name, value);
 		e = buf_addf(&body, "%s\"%.*s\":", body.len ? "," : "", (int)name.len, name.at);
 		e = e ? e : buf_put(&body, value);

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define OUR_RESPONSE_HEADERS "X-Cache,Cache-Status,Age,X-Cache-Similarity,X-Candidates,X-Complex-Explain"
+#define OUR_RESPONSE_HEADERS "X-Cache,Cache-Status,Age,X-Cache-Similarity,X-Candidates,X-Complex-Explain,X-Prompt-Truncated"
 static const char allowed_headers[] =
 	"Authorization,Content-Type,User-Agent,Accept,X-Requested-With,Openai-Beta,X-Stainless-Arch,X-Stainless-Async,"
 	"X-Stainless-Custom-Poll-Interval,X-Stainless-Helper-Method,X-Stainless-Lang,X-Stainless-Os,X-Stainless-Package-Version,"

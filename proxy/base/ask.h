@@ -76,7 +76,9 @@ struct answer {
 	bool length;                 /* done_reason is length */
 	bool odd;                    /* done_reason is neither stop nor length: never stored */
 	bool has_model;              /* the upstream's reply names a model */
+	bool says;                   /* there is a text that is not all blank, a thought, a tool call or a vector in it */
 	uint64_t eval_count, eval_ns, prompt_eval_ns;
+	uint64_t prompt_tokens;      /* that the engine has read; 0: it does not say */
 	struct buf error;            /* the upstream's {"error":…} inside a stream, as it came; empty: none */
 };
 

@@ -1166,7 +1166,7 @@ static void put_context(struct gen *g, const char *prompt)
 		str_fmt(&g->context, "%s%d", n ? "," : "", (int)(h % 1000) + 4);
 		p += k;
 	}
-	g->prompt_tokens = n + 4;
+	g->prompt_tokens = d_int(g->d, "prompt_tokens", n + 4);
 }
 
 void gen_start(struct req *r, enum gen_kind kind, json_t *body, const struct model *m)

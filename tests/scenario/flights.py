@@ -232,7 +232,58 @@ def another_scope_gives_nothing_away(s):
     assert ask(**alice) == 'exact'
 
 
+# ---- what is kept ----
+
+def what_says_nothing_is_not_kept(s):
+    f = s.fake()
+    p = s.proxy(f, OFF)
+    says_nothing = ['[[tokens=0 n=1]]', '[[text=+_ n=2]]', '[[text=+__ n=3]]']
+    for stream in (False, True):
+        for prompt in says_nothing:
+            with p.moved(requests=2, cache_misses=2, streaming_requests=2 * stream, unstored_answers__empty=2):
+                for _ in range(2):
+                    r = p.generate(prompt + str(stream), stream=stream)
+                    assert r.status == 200 and r.cache == 'miss' and not told(r)['text'].strip(), r
+    for b in (dict(body('x'), options={'fake_tokens': 0, 'fake_think': '+deep', 'fake_think_tokens': 3}, model='qwen3', think=True, stream=False),):
+        assert [p.post('/api/generate', b).cache for _ in range(2)] == ['miss', 'exact'], 'a thought is something'
+    tools = [{'type': 'function', 'function': {'name': 'look', 'parameters': {'type': 'object', 'properties': {}}}}]
+    b = {'model': MODEL, 'stream': False, 'tools': tools, 'messages': [{'role': 'user', 'content': '[[tools=1 tokens=0]] call'}]}
+    assert [p.post('/api/chat', b).cache for _ in range(2)] == ['miss', 'exact'], 'a tool call is something'
+    b = {'model': 'nomic-embed-text', 'input': 'x'}
+    assert [p.post('/api/embed', b).cache for _ in range(2)] == ['miss', 'exact'], 'a vector is something'
+
+
+def an_answer_to_half_a_prompt_is_not_kept(s):
+    """The engine says how many tokens it has read; a prompt that must have more was cut."""
+    f = s.fake()
+    p = s.proxy(f, OFF)
+    long = 'a question that goes on and on. ' * 1200
+    cut = {'X-Fake': 'prompt_tokens=1027'}
+    whole = {'X-Fake': 'prompt_tokens=8000'}
+    for path, b in (('/api/generate', body(long)), ('/api/chat', {'model': MODEL, 'messages': [{'role': 'user', 'content': long}]})):
+        for stream in (False, True):
+            ask = lambda h, **more: p.post(path, dict(b, stream=stream, **more), h)
+            with p.moved(requests=2, cache_misses=2, streaming_requests=2 * stream, unstored_answers__prompt_cut=2):
+                for _ in range(2):
+                    r = ask(cut)
+                    assert r.status == 200 and r.cache == 'miss', r
+                    assert r.get('X-Prompt-Truncated') == (None if stream else '1'), r.headers
+            assert 'longer than its context' in p.said()
+            r = ask(whole, keep_alive='%dm' % (5 + stream))
+            assert r.cache == 'miss' and not r.get('X-Prompt-Truncated')
+            assert ask(cut).cache == 'exact'
+            p.ask('DELETE', '/ollacache/cache?all=1')
+            # the context is what the request itself has asked for
+            for read, cache in ((6000, 'miss'), (5999, 'exact')):
+                small = lambda: ask({'X-Fake': 'prompt_tokens=%d' % read}, options={'num_ctx': 6000, 'seed': read})
+                assert [small().cache, small().cache] == ['miss', cache], read
+            p.ask('DELETE', '/ollacache/cache?all=1')
+    r = p.post('/api/generate', dict(body(long), stream=False), dict(cut, **{'X-Complex': '2'}))
+    assert r.cache == 'miss' and r.get('X-Prompt-Truncated') == '1' and r.get('X-Candidates'), r.headers
+
+
 if __name__ == '__main__':
     main([the_last_reader_leaves_as_the_answer_ends, the_last_reader_leaves_as_the_upstream_fails,
           an_upstream_that_does_not_end_is_not_waited_for, a_near_answer_is_for_those_who_want_one,
-          a_near_answer_is_for_those_who_take_its_age, only_if_cached_is_waited_for_by_nobody, the_longest_ttl_counts, another_scope_gives_nothing_away])
+          a_near_answer_is_for_those_who_take_its_age, only_if_cached_is_waited_for_by_nobody, the_longest_ttl_counts, another_scope_gives_nothing_away,
+          what_says_nothing_is_not_kept, an_answer_to_half_a_prompt_is_not_kept])

@@ -52,10 +52,11 @@ static void the_cache_keeps_out_of(void **state)
 
 static void what_is_stored(void **state)
 {
-	struct answer whole = { .whole = true, .pieces = { .len = 100 } }, cut = whole, odd = whole, half = whole, wrong = whole;
+	struct answer whole = { .whole = true, .says = true, .pieces = { .len = 100 } }, empty = whole, cut = whole, odd = whole, half = whole, wrong = whole;
 	struct ask asked_length = usual_ask;
 
 	(void)state;
+	empty.says = false;
 	cut.length = true;
 	odd.odd = true;
 	half.whole = false;
@@ -65,6 +66,7 @@ static void what_is_stored(void **state)
 	assert_int_equal(policy_unstored(&usual_ask, &whole, 200, 99), TOO_LARGE);
 	assert_int_equal(policy_unstored(&usual_ask, &whole, 206, 100), BAD_STATUS);
 	assert_int_equal(policy_unstored(&usual_ask, &half, 200, 100), NOT_WHOLE);
+	assert_int_equal(policy_unstored(&usual_ask, &empty, 200, 100), EMPTY);
 	assert_int_equal(policy_unstored(&usual_ask, &odd, 200, 100), BAD_DONE_REASON);
 	assert_int_equal(policy_unstored(&usual_ask, &cut, 200, 100), BAD_DONE_REASON);
 	assert_int_equal(policy_unstored(&asked_length, &cut, 200, 100), STORABLE);
