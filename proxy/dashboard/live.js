@@ -83,12 +83,13 @@ async function running() {
 	seen.running = await ask('requests')
 	drawRunning()
 }
+const RUNNING_FEW = 4                            // the longest; the card keeps the room for them, so that nothing below it jumps
 function drawRunning() {
 	const o = seen.running
 	if (!o || locked) return
 	const queue = seen.stats && seen.stats.queue_length
 	fill($('running-note'), many('running.note', o.running), queue ? h('span', { id: 'queue' }, ' · ', t('running.queue', { n: group(queue) })) : null)
-	const rows = [...o.requests].sort((a, b) => b.since_ms - a.since_ms).slice(0, 6)
+	const rows = [...o.requests].sort((a, b) => b.since_ms - a.since_ms).slice(0, RUNNING_FEW)
 	refresh('running', table([['c.request'], ['c.step'], ['c.since', 'num'], ['c.out', 'num']], rows.map(r => h('tr', {},
 		h('td', { class: 'q' }, (r.model || r.what) + (r.candidates ? ' × ' + r.candidates : ''), h('span', { class: 'sub' }, r.client_gone ? t('running.gone') : t('running.from', r))),
 		h('td', { class: 'nowrap bare' }, tag(r.result || r.what), ' ', step(r.step), h('span', { class: 'sub' }, t('running.for', { time: said(millis(r.step_ms)) }))),
