@@ -2,7 +2,7 @@
 // ---- charts: time runs to the right, to now; a bar is as wide as the time it tells of ----
 const SPANS = { '15m': { part: 'hour', ms: 900e3 }, '1h': { part: 'hour', ms: 3600e3 }, '24h': { part: 'day', ms: 86400e3 } }
 const GROUPS = [1, 3, 6, 12, 30]                 // how many steps a bar may tell of
-const BAR_LEAST = 5                              // pixels
+const BAR_LEAST = 5, HOVER_NEAR = 6              // pixels
 const CLOCK_TICKS = [60e3, 120e3, 180e3, 300e3, 600e3, 900e3, 1800e3, 3600e3, 7200e3, 10800e3, 14400e3, 21600e3, 43200e3]
 let spanName = SPANS[remembered.get('span')] ? remembered.get('span') : '1h'
 let mode = 'count', past = null
@@ -84,7 +84,8 @@ function frame(id, { axis, scale, draw, rows, label }) {
 	}
 	svg.addEventListener('pointermove', e => {
 		const box = svg.getBoundingClientRect(), px = (e.clientX - box.left) * width / box.width
-		show(bars.find(b => px >= x(b.start) && px < x(b.end)))
+		const far = b => Math.max(x(b.start) - px, px - x(b.end), 0), nearest = bars.reduce((best, b) => !best || far(b) < far(best) ? b : best, null)
+		show(nearest && far(nearest) <= HOVER_NEAR ? nearest : null)
 	})
 	svg.addEventListener('pointerleave', () => show(null))
 	svg.addEventListener('blur', () => show(null))
