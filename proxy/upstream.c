@@ -9,35 +9,11 @@
 #include "proxy/upstream.h"
 
 #include <assert.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "proxy/base/log.h"
 #include "proxy/host_state.h"
-
-struct private {
-	struct transfer pub;                 /* first */
-	struct upstream *u;
-	struct transfer_request rq;
-	const struct transfer_ops *ops;
-	struct http http;
-	struct host_ticket ticket;
-	struct alarm alarm;
-	bool over;                           /* the owner is not to be called any more */
-	host_set tried;
-	bool again;                          /* a host that had the request failed, and it was sent to another */
-	int64_t asked_at;                    /* loop_now(): of a host, or for a place */
-	struct burial burial;
-};
-
-struct upstream {
-	struct loop *loop;
-	struct alarms *alarms;
-	struct hosts *hosts;
-	struct metrics *metrics;
-	struct peers *peers;
-	size_t n_transfers;
-};
+#include "proxy/upstream_private.h"
 
 static struct private *private_of(const struct transfer *t)
 {
@@ -105,93 +81,15 @@ void upstream_cancel(struct transfer *pub)
 
 /* ---- failures ---- */
 
-static const char *url_of(const struct private *t)
-{
-	return hosts_url(t->u->hosts, (size_t)t->pub.host);
-}
-
-/* Only what is asked of a model says that a host which had failed is well again: others answer though the models hang. */
-static bool tells_how_it_is(const struct private *t)
-{
-	return !t->rq.uncounted && (t->rq.kind == TRANSFER_GENERATION || t->rq.kind == TRANSFER_GENERATION_PASSED);
-}
-
-static void say_why(struct private *t, enum err e)
-{
-	char *to = t->pub.why;
-	const char *url = t->pub.host >= 0 ? url_of(t) : "";
-	struct host_state state;
-
-	switch (e) {
-	case ERR_UPSTREAM_DOWN:
-		state = host_state_of(t->u->hosts, (size_t)t->pub.host);
-		snprintf(to, UPSTREAM_WHY_MAX, "the upstream %s could not be reached: %s; check that Ollama runs and that upstream.url is right",
-		         url, state.why);
-		break;
-	case ERR_UPSTREAM_BROKE:
-		snprintf(to, UPSTREAM_WHY_MAX, "the upstream %s closed the connection before its answer was complete; try again", url);
-		break;
-	case ERR_UPSTREAM_BABBLE:
-		snprintf(to, UPSTREAM_WHY_MAX, "the upstream %s sent something that is not an answer; check upstream.url", url);
-		break;
-	case ERR_UPSTREAM_SLOW:
-		snprintf(to, UPSTREAM_WHY_MAX, "the upstream %s sent nothing for too long (upstream.%s)", url,
-		         t->pub.status || t->http.heard ? "idle_timeout" : t->rq.answer_ms ? "answer_timeout" : "first_byte_timeout");
-		break;
-	default:
-		*to = '\0';
-	}
-}
-
-/* What failed speaks against the host. With others to choose from it is passed over for a while. */
-static void hold_against(struct private *t, enum err e, int status)
-{
-	struct hosts *h = t->u->hosts;
-
-	if (t->rq.uncounted)
-		return;                          /* how it answers a look is told by who looks */
-	if (!hosts_failed(h, &t->ticket, e == ERR_UPSTREAM_SLOW) || hosts_count(h) == 1)
-		return;
-	if (e)
-		log_line(LOG_WARN, "upstream", "%s failed (%s): others are asked first for a while", url_of(t), err_info[e].name);
-	else
-		log_line(LOG_WARN, "upstream", "%s answered with %d: others are asked first for a while", url_of(t), status);
-}
-
-static bool speaks_against(enum err e)
-{
-	return e == ERR_UPSTREAM_DOWN || e == ERR_UPSTREAM_BROKE || e == ERR_UPSTREAM_BABBLE || e == ERR_UPSTREAM_SLOW;
-}
-
-static bool is_busy_status(int status)
-{
-	return status == 502 || status == 503 || status == 504;
-}
-
-/* The hosts that may be asked after this failure; none: it is final. e ERR_OK: the host replied, and is busy. */
-static host_set left_after(const struct private *t, enum err e)
-{
-	const struct hosts *h = t->u->hosts;
-	host_set left = t->ticket.may & ~t->tried & ~((host_set)1 << t->pub.host) & hosts_all(h);
-
-	if (t->pub.status || t->http.upload_begun || (e && !speaks_against(e)))
-		return 0;
-	if (e == ERR_UPSTREAM_DOWN)
-		return left;
-	if (t->again || t->rq.kind == TRANSFER_CHANGE)
-		return 0;
-	return e ? left : hosts_well(t->u->hosts, left);         /* a reply is better than another's silence */
-}
-
 /* To another upstream, if one may be asked. */
 static bool fail_over(struct private *t, enum err e)
 {
 	struct upstream *u = t->u;
-	host_set left = left_after(t, e);
+	host_set left = failure_left(t, e);
 
 	if (!left)
 		return false;
-	log_line(LOG_DEBUG, "upstream", "%s failed before its first byte (%s); trying another", url_of(t),
+	log_line(LOG_DEBUG, "upstream", "%s failed before its first byte (%s); trying another", hosts_url(t->u->hosts, (size_t)t->pub.host),
 	         e ? err_info[e].name : "it is busy");
 	count(t, &u->metrics->upstream_errors);
 	t->tried |= (host_set)1 << t->pub.host;
@@ -204,9 +102,9 @@ static bool fail_over(struct private *t, enum err e)
 
 static void failed(struct private *t, enum err e)
 {
-	if (speaks_against(e))
-		hold_against(t, e, 0);
-	say_why(t, e);
+	if (failure_speaks_against(e))
+		failure_hold_against(t, e, 0);
+	failure_say_why(t, e);
 	http_stop(&t->http);
 	if (!fail_over(t, e))
 		end(t, e);
@@ -276,14 +174,14 @@ static void on_http_head(struct http *h, int status)
 	struct hosts *hosts = t->u->hosts;
 
 	host_replied(hosts, (size_t)t->pub.host);
-	if (is_busy_status(status)) {
-		hold_against(t, ERR_OK, status);
-		if (left_after(t, ERR_OK)) {
+	if (failure_is_busy(status)) {
+		failure_hold_against(t, ERR_OK, status);
+		if (failure_left(t, ERR_OK)) {
 			http_stop(h);            /* from the loop: the reply is being read */
 			alarm_set(t->u->alarms, &t->alarm, 0, on_busy);
 			return;
 		}
-	} else if (tells_how_it_is(t)) {
+	} else if (transfer_tells(t)) {
 		hosts_worked(hosts, &t->ticket);
 	}
 	t->pub.status = status;
@@ -417,7 +315,7 @@ struct transfer *upstream_start(struct upstream *u, const struct transfer_reques
 	t->burial.bury = bury;
 	t->ticket = (struct host_ticket){ .mail.run = on_place, .loop = u->loop, .may = rq->may ? rq->may : UINT32_MAX,
 	                                  .no_place = rq->uncounted || rq->kind != TRANSFER_GENERATION,
-	                                  .untold = !tells_how_it_is(t), .in_order = rq->kind == TRANSFER_CHANGE,
+	                                  .untold = !transfer_tells(t), .in_order = rq->kind == TRANSFER_CHANGE,
 	                                  .host = -1 };
 	u->n_transfers++;
 	begin(t);

@@ -6,6 +6,7 @@
 
 #include <sys/resource.h>
 
+#include "proxy/host_state.h"
 #include "tests/unit/peer_world.h"
 
 static int world_up(void **state)
@@ -326,6 +327,67 @@ static void connecting_has_its_time(void **state)
 	assert_in_range(fails(&u, NAMED, LOOKED_UP_MS / 3), 0, SHORT_MS);        /* a look-up counts */
 }
 
+static void one_more_of(int host)
+{
+	struct user u;
+
+	dial(&u, host);
+	int fd = server_accept();
+	user_close(&u);
+	close(fd);
+}
+
+/* Its container was made anew: its name has another address by now. */
+static void a_name_is_looked_up_again_after_a_failure(void **state)
+{
+	struct user u;
+
+	(void)state;
+	atomic_store(&here, "127.0.0.2");                /* where nobody listens */
+	fails(&u, NAMED, CONNECT_MS);
+	atomic_store(&here, "127.0.0.1");
+	one_more_of(NAMED);
+	one_more_of(NAMED);
+	int before = atomic_load(&looked_up);
+	one_more_of(NAMED);
+	assert_int_equal(atomic_load(&looked_up), before);       /* while it is well, its address is kept */
+}
+
+static struct rlimit leave_no_descriptor(void)
+{
+	struct rlimit was, none;
+	int next = dup(0);
+
+	assert_false(getrlimit(RLIMIT_NOFILE, &was));
+	none = was;
+	none.rlim_cur = (rlim_t)next;
+	close(next);
+	assert_false(setrlimit(RLIMIT_NOFILE, &none));
+	return was;
+}
+
+/* Neither the address that is known nor the name that is not can be used, and the host is not held to be down for it. */
+static void without_a_descriptor_nobody_is_down(void **state)
+{
+	struct user u;
+
+	(void)state;
+	host_up(hosts, PLAIN);
+	host_up(hosts, NAMED);
+	for (int host = PLAIN; host <= NAMED; host++) {
+		struct rlimit was = leave_no_descriptor();
+		user_init(&u);
+		begin(&u, host, CONNECT_MS);
+		UNTIL(u.opened);
+		setrlimit(RLIMIT_NOFILE, &was);
+		assert_int_equal(u.e, ERR_NO_DESCRIPTORS);
+		user_close(&u);
+		assert_true(hosts_up(hosts, (size_t)host));
+	}
+	one_more_of(PLAIN);
+	one_more_of(NAMED);
+}
+
 /* ---- given up at any moment ---- */
 
 static void one_being_made_is_closed(void **state)
@@ -442,6 +504,8 @@ int main(void)
 		TEST(one_kept_too_long_is_closed),
 		TEST(what_cannot_be_reached_is_down),
 		TEST(connecting_has_its_time),
+		TEST(a_name_is_looked_up_again_after_a_failure),
+		TEST(without_a_descriptor_nobody_is_down),
 		TEST(one_being_made_is_closed),
 		TEST(it_may_be_closed_or_kept_when_it_opens),
 		TEST(it_may_be_closed_or_kept_when_it_is_ready),
