@@ -11,25 +11,26 @@ struct place {
 	const char *method, *path;
 	bool begins;                         /* the path is only the beginning */
 	enum transfer_kind kind;
+	bool has;                            /* it speaks of a model that is to be there already, else 404 */
 	struct slice field, or_field;        /* none: the body names no model */
 };
 #define FIELD(name) SLICE_INIT(name)
 #define NO_FIELD { NULL, 0 }
 
 static const struct place places[] = {
-	{ "POST", "/api/chat", false, TRANSFER_GENERATION_PASSED, FIELD("model"), NO_FIELD },
-	{ "POST", "/api/generate", false, TRANSFER_GENERATION_PASSED, FIELD("model"), NO_FIELD },
-	{ "POST", "/api/embed", false, TRANSFER_GENERATION_PASSED, FIELD("model"), NO_FIELD },
-	{ "POST", "/api/embeddings", false, TRANSFER_GENERATION_PASSED, FIELD("model"), NO_FIELD },
-	{ "POST", "/v1/", true, TRANSFER_GENERATION_PASSED, FIELD("model"), NO_FIELD },
-	{ "POST", "/api/show", false, TRANSFER_PASS, FIELD("model"), FIELD("name") },
-	{ "POST", "/api/pull", false, TRANSFER_CHANGE, FIELD("model"), FIELD("name") },
-	{ "POST", "/api/push", false, TRANSFER_CHANGE, FIELD("model"), FIELD("name") },
-	{ "POST", "/api/create", false, TRANSFER_CHANGE, FIELD("from"), NO_FIELD },
-	{ "POST", "/api/copy", false, TRANSFER_CHANGE, FIELD("source"), NO_FIELD },
-	{ "DELETE", "/api/delete", false, TRANSFER_CHANGE, FIELD("model"), FIELD("name") },
+	{ "POST", "/api/chat", false, TRANSFER_GENERATION_PASSED, true, FIELD("model"), NO_FIELD },
+	{ "POST", "/api/generate", false, TRANSFER_GENERATION_PASSED, true, FIELD("model"), NO_FIELD },
+	{ "POST", "/api/embed", false, TRANSFER_GENERATION_PASSED, true, FIELD("model"), NO_FIELD },
+	{ "POST", "/api/embeddings", false, TRANSFER_GENERATION_PASSED, true, FIELD("model"), NO_FIELD },
+	{ "POST", "/v1/", true, TRANSFER_GENERATION_PASSED, true, FIELD("model"), NO_FIELD },
+	{ "POST", "/api/show", false, TRANSFER_PASS, true, FIELD("model"), FIELD("name") },
+	{ "POST", "/api/pull", false, TRANSFER_CHANGE, false, FIELD("model"), FIELD("name") },
+	{ "POST", "/api/push", false, TRANSFER_CHANGE, true, FIELD("model"), FIELD("name") },
+	{ "POST", "/api/create", false, TRANSFER_CHANGE, false, FIELD("from"), NO_FIELD },
+	{ "POST", "/api/copy", false, TRANSFER_CHANGE, true, FIELD("source"), NO_FIELD },
+	{ "DELETE", "/api/delete", false, TRANSFER_CHANGE, true, FIELD("model"), FIELD("name") },
 	/* a model is made of what was uploaded: both go to the first host, and so does the question what is there */
-	{ "HEAD", "/api/blobs/", true, TRANSFER_CHANGE, NO_FIELD, NO_FIELD },
+	{ "HEAD", "/api/blobs/", true, TRANSFER_CHANGE, false, NO_FIELD, NO_FIELD },
 };
 
 static const char model_path[] = "/v1/models/";
@@ -92,8 +93,10 @@ static void look_into(struct destination *d, const struct place *p, struct slice
 		else if (scan_is_text(value) && p->or_field.len && slice_is_nocase(name, p->or_field))
 			or_found = value;
 	}
-	if (found.len || or_found.len)
-		d->may = hosts_of_text(m, found.len ? found : or_found);
+	if (!found.len && !or_found.len)
+		return;
+	d->may = hosts_of_text(m, found.len ? found : or_found);
+	d->seeks = p->has && !d->may;
 }
 
 struct destination destination_find(const struct request *r, struct slice body, struct models *m)
@@ -106,6 +109,6 @@ struct destination destination_find(const struct request *r, struct slice body, 
 	if (p && p->field.len && body.len)
 		look_into(&d, p, body, m);
 	else if (reads && r->path.len > len && !memcmp(r->path.at, model_path, len))
-		d.may = hosts_of(m, slice_of(r->path.at + len, r->path.len - len));
+		d.seeks = !(d.may = hosts_of(m, slice_of(r->path.at + len, r->path.len - len)));
 	return d;
 }

@@ -15,6 +15,7 @@ enum { DESTINATION_PEEK = 1 << 20 };
 struct destination {
 	enum transfer_kind kind;
 	host_set may;                        /* 0: any */
+	bool seeks;                          /* it names a model that no host is known to have */
 	bool streams;                        /* its body says that the answer is to be a stream */
 };
 

@@ -496,7 +496,8 @@ enum err fetch_prepare(struct exchange *x)
 	const struct config *c = x->config;
 	struct shared *s = x->worker->shared;
 	/* what is not looked up goes to a host that has the model too, though with any digest */
-	host_set may = x->hosts || hosts_count(s->hosts) == 1 ? x->hosts : models_hosts(s->models, x->ask.model_full);
+	bool several = hosts_count(s->hosts) > 1;
+	host_set may = x->hosts || !several ? x->hosts : models_hosts(s->models, x->ask.model_full);
 
 	size_t n = headers_forward(x->request, true, &x->arena, found, HEADERS_MOST);
 	struct header *h = n ? arena_alloc(&x->arena, n * sizeof *h) : NULL;
@@ -506,6 +507,7 @@ enum err fetch_prepare(struct exchange *x)
 		memcpy(h, found, n * sizeof *h);
 	x->rq = (struct transfer_request){
 		.method = "POST", .target = target, .headers = h, .n_headers = n, .body = x->ask.forward, .may = may,
+		.seeks = several && !may,
 		.connect_ms = c->upstream_connect_timeout, .first_byte_ms = c->upstream_first_byte_timeout,
 		.idle_ms = c->upstream_idle_timeout, .queue_ms = c->upstream_queue_timeout,
 		.answer_ms = x->ask.stream ? 0 : c->upstream_answer_timeout,

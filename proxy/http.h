@@ -36,6 +36,7 @@ struct transfer_request {
 	bool bulk;                           /* a download in large pieces rather than a stream of small ones */
 	enum transfer_kind kind;
 	host_set may;                        /* which upstreams; 0: all */
+	bool seeks;                          /* a 404 sends it on to the next, which may have what it names */
 	int64_t connect_ms, first_byte_ms, idle_ms, queue_ms;
 	int64_t answer_ms;                   /* for the whole of a plain answer, in place of first_byte_ms; 0: it is a stream */
 };

@@ -292,7 +292,7 @@ void pass_begin(struct exchange *x, bool whole)
 	p->rq = (struct transfer_request){
 		.method = arena_text(&x->arena, slice_text(r->method)), .target = target, .headers = h, .n_headers = n,
 		.body = whole ? buf_slice(&p->up) : (struct slice){ 0 }, .upload = r->has_body && !whole,
-		.upload_length = x->upload_length, .bulk = true, .kind = to.kind, .may = to.may,
+		.upload_length = x->upload_length, .bulk = true, .kind = to.kind, .may = to.may, .seeks = to.seeks,
 		.connect_ms = c->upstream_connect_timeout, .first_byte_ms = c->upstream_first_byte_timeout,
 		.idle_ms = c->upstream_idle_timeout,
 		/* whoever may be waiting for an answer as a whole is given the time for one */

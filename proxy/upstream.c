@@ -90,10 +90,11 @@ static bool fail_over(struct private *t, enum err e)
 	if (!left)
 		return false;
 	log_line(LOG_DEBUG, "upstream", "%s failed before its first byte (%s); trying another", hosts_url(t->u->hosts, (size_t)t->pub.host),
-	         e ? err_info[e].name : "it is busy");
-	count(t, &u->metrics->upstream_errors);
+	         e ? err_info[e].name : "its status");
+	if (e || failure_is_busy(t->refused))
+		count(t, &u->metrics->upstream_errors);
 	t->tried |= (host_set)1 << t->pub.host;
-	t->again |= e != ERR_UPSTREAM_DOWN;
+	t->again |= e ? e != ERR_UPSTREAM_DOWN : failure_is_busy(t->refused);
 	hosts_give(u->hosts, &t->ticket);
 	t->ticket.may = left;
 	begin(t);
@@ -160,7 +161,7 @@ static void on_alarm(struct alarm *a)
 		failed(t, ERR_UPSTREAM_SLOW);
 }
 
-static void on_busy(struct alarm *a)
+static void on_refused(struct alarm *a)
 {
 	struct private *t = (struct private *)((char *)a - offsetof(struct private, alarm));
 
@@ -174,15 +175,15 @@ static void on_http_head(struct http *h, int status)
 	struct hosts *hosts = t->u->hosts;
 
 	host_replied(hosts, (size_t)t->pub.host);
-	if (failure_is_busy(status)) {
+	if (failure_is_busy(status))
 		failure_hold_against(t, ERR_OK, status);
-		if (failure_left(t, ERR_OK)) {
-			http_stop(h);            /* from the loop: the reply is being read */
-			alarm_set(t->u->alarms, &t->alarm, 0, on_busy);
-			return;
-		}
-	} else if (transfer_tells(t)) {
+	else if (transfer_tells(t))
 		hosts_worked(hosts, &t->ticket);
+	t->refused = status;
+	if (failure_refuses(t, status) && failure_left(t, ERR_OK)) {
+		http_stop(h);                    /* and on from the loop: the reply is being read */
+		alarm_set(t->u->alarms, &t->alarm, 0, on_refused);
+		return;
 	}
 	t->pub.status = status;
 	if (status >= 500)

@@ -6,6 +6,8 @@
 #include "proxy/host_state.h"
 #include "proxy/upstream_private.h"
 
+enum { NOT_FOUND = 404 };
+
 static const char *url_of(const struct private *t)
 {
 	return hosts_url(t->u->hosts, (size_t)t->pub.host);
@@ -68,6 +70,11 @@ bool failure_is_busy(int status)
 	return status == 502 || status == 503 || status == 504;
 }
 
+bool failure_refuses(const struct private *t, int status)
+{
+	return failure_is_busy(status) || (status == NOT_FOUND && t->rq.seeks);
+}
+
 host_set failure_left(const struct private *t, enum err e)
 {
 	const struct hosts *h = t->u->hosts;
@@ -77,7 +84,9 @@ host_set failure_left(const struct private *t, enum err e)
 		return 0;
 	if (e == ERR_UPSTREAM_DOWN)
 		return left;
-	if (t->again || t->rq.kind == TRANSFER_CHANGE)
-		return 0;
-	return e ? left : hosts_well(t->u->hosts, left);         /* a reply is better than another's silence */
+	if (!e)
+		left = hosts_well(t->u->hosts, left);    /* a reply is better than another's silence */
+	if (!e && t->refused == NOT_FOUND)
+		return left;                     /* nothing was done there */
+	return t->again || t->rq.kind == TRANSFER_CHANGE ? 0 : left;
 }

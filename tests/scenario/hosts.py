@@ -39,6 +39,23 @@ def whatever_names_a_model_goes_where_it_is(s):
         p.stop()
 
 
+def what_no_host_is_known_to_have_is_sought(s):
+    """It was pulled past the proxy a moment ago: the first 404 is not the answer."""
+    a, b, p = two(s, {'upstream.health_interval': '1h'})
+    for f, name in ((a, 'new-a'), (b, 'new-b')):
+        f.order('digest?model=%s&digest=z' % name)
+        for i in range(3):
+            assert p.chat('q%d' % i, model=name).status == 200
+            assert p.post('/v1/chat/completions', {'model': name, 'messages': MESSAGES}).status == 200
+            assert p.post('/api/show', {'model': name}).status == 200
+        assert p.ask('DELETE', '/api/delete', {'model': name}).status == 200
+    n = len(a.log('/api/show')) + len(b.log('/api/show'))
+    r = p.post('/api/show', {'model': 'nowhere'})
+    assert r.status == 404 and 'nowhere' in r.error(), r
+    assert len(a.log('/api/show')) + len(b.log('/api/show')) == n + 2, 'each is asked once'
+    assert 'others are asked' not in p.said() and p.stats()['upstream_errors'] == 0
+
+
 def a_body_streams_and_its_model_is_looked_for_in_its_beginning(s):
     """The limit is a MiB: a name behind it is not found, and the body passes all the same, byte for byte."""
     a, b, p = two(s)
@@ -320,7 +337,8 @@ def our_own_shortage_is_not_the_upstreams(s):
     assert 'is down' not in p.said() and 'others are asked' not in p.said()
 
 
-TESTS = [whatever_names_a_model_goes_where_it_is, a_body_streams_and_its_model_is_looked_for_in_its_beginning, lists_are_merged,
+TESTS = [whatever_names_a_model_goes_where_it_is, what_no_host_is_known_to_have_is_sought,
+         a_body_streams_and_its_model_is_looked_for_in_its_beginning, lists_are_merged,
          what_changes_models_goes_to_the_first, ties_take_turns, busy_ones_are_passed_over, a_hung_one_is_passed_over,
          an_error_of_the_question_is_its_answer, candidates_go_elsewhere_too, the_limit_holds_whatever_passes, idle_uploads_take_no_place,
          waiting_in_line_is_seen, the_line_ends_in_503, a_plain_answer_has_a_limit_of_its_own, a_head_comes_whole, a_502_says_where_and_why,
