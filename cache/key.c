@@ -27,6 +27,15 @@ void key_make(const struct key_parts *p, uint8_t key[KEY_BYTES])
 	sha256_digest(&c, KEY_BYTES, key);
 }
 
+void key_hash(struct slice bytes, uint8_t hash[KEY_BYTES])
+{
+	struct sha256_ctx c;
+
+	sha256_init(&c);
+	sha256_update(&c, bytes.len, (const uint8_t *)bytes.at);
+	sha256_digest(&c, KEY_BYTES, hash);
+}
+
 void key_hex(const uint8_t key[KEY_BYTES], char hex[2 * KEY_BYTES + 1])
 {
 	static const char digit[] = "0123456789abcdef";

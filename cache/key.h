@@ -19,6 +19,9 @@ struct key_parts {
 
 void key_make(const struct key_parts *parts, uint8_t key[KEY_BYTES]);
 
+/* SHA-256 of bytes. */
+void key_hash(struct slice bytes, uint8_t hash[KEY_BYTES]);
+
 void key_hex(const uint8_t key[KEY_BYTES], char hex[2 * KEY_BYTES + 1]);
 bool key_parse(struct slice hex, uint8_t key[KEY_BYTES]);   /* 64 hex digits, in either case */
 

@@ -512,8 +512,7 @@ static void on_whole(struct exchange *x)
 		admin_error(x, ERR_BAD_QUERY, "query: endpoint is chat, generate, embed or embeddings");
 		return;
 	}
-	x->arena.limit = EXCHANGE_ARENA_LEAST + EXCHANGE_ARENA * x->body.len;
-	x->doubt = x->dialect->parse(buf_slice(&x->body), x->family, &x->arena, &x->ask);
+	exchange_read(x);
 	if (x->doubt) {
 		x->bypass = BYPASS_BODY;
 		reply(p);

@@ -30,6 +30,8 @@
 enum {
 	EXCHANGE_ARENA = 16,             /* times the body, and EXCHANGE_ARENA_LEAST: parsing may write it several times */
 	EXCHANGE_ARENA_LEAST = 256 << 10,
+	/* of a long body: its canonical form, the form of the ask, question and scope, the body for upstream */
+	PARSE_COST = 4,
 };
 enum { STORED_PACED = 16 << 10 };
 enum { STREAM_WINDOW = 48 << 10, READER_WINDOW = 20 << 10, REPLY_HEADERS = 24, STATUS_TEXT_MAX = 160, DIGEST_WAIT_MS = 1000 };
@@ -99,6 +101,7 @@ struct exchange {
 	int64_t upload_length;               /* of a body that passes; -1: chunked */
 	size_t body_bytes;                   /* read so far, also of bodies that are not kept */
 	struct budget_share share;
+	bool parsing;                        /* in libuv's pool: body, arena and ask are not ours to touch */
 	bool shares;                         /* it has asked for a share */
 	size_t progress_from;                /* body_bytes when somebody last looked whether the body comes on */
 	struct alarm share_alarm;            /* for the next look, or the end of waiting for more of the budget */
@@ -187,7 +190,11 @@ void exchange_share_back(struct exchange *x);
 
 /* A body is whole: the short way, if just these bytes were asked before (false: not), else the long one. */
 bool exchange_short_way(struct exchange *x);
+/* exchange_parse.c: the ask, and on with exchange_parsed(), now or later. */
 void exchange_parse(struct exchange *x);
+void exchange_read(struct exchange *x);          /* the ask of its body, or x->doubt; any thread */
+void exchange_parse_now(struct exchange *x);     /* its share of the budget is there */
+void exchange_parsed(struct exchange *x);
 void exchange_start_lookup(struct exchange *x);
 void exchange_leave_flight(struct exchange *x);
 

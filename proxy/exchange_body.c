@@ -38,6 +38,8 @@ bool exchange_share_take(struct exchange *x, uint64_t bytes, bool patient)
 
 void exchange_share_back(struct exchange *x)
 {
+	if (x->parsing)
+		return;                      /* it is still in use: on_worked() gives it back */
 	if (x->shares && (x->share.waits || x->share.bytes))
 		budget_leave(&x->worker->shared->buffered, &x->share);
 	alarm_clear(&x->worker->alarms, &x->share_alarm);
@@ -66,6 +68,9 @@ static void on_share(struct mail *m)
 	if (x->step == STEP_BODY) {
 		watch_progress(x);
 		request_more(x->request);
+	} else if (x->step == STEP_PARSE && !x->parsing) {
+		alarm_clear(&x->worker->alarms, &x->share_alarm);
+		exchange_parse_now(x);
 	}
 }
 
@@ -76,6 +81,11 @@ static void on_share_alarm(struct alarm *a)
 
 	if (waited)
 		budget_unwait(&x->worker->shared->buffered, &x->share);
+	if (x->request && x->step == STEP_PARSE && waited) {
+		x->bypass = BYPASS_TOO_LARGE;
+		pass_begin(x, true);
+		return;
+	}
 	if (!x->request || x->step != STEP_BODY)
 		return;
 	if (!waited && x->body_bytes - x->progress_from >= PROGRESS_BYTES) {
@@ -102,7 +112,7 @@ void exchange_body_begin(struct exchange *x)
 	if (x->peeks)
 		return;                          /* whatever its length: its beginning is looked into */
 	if (length > (int64_t)x->config->server_max_body ||
-	    (length > BODY_FREE && (uint64_t)length > budget_most(&x->worker->shared->buffered)))
+	    (length > BODY_FREE && (uint64_t)length * (1 + PARSE_COST) > budget_most(&x->worker->shared->buffered)))
 		pass_instead(x);
 	else if (length > 0)
 		x->body.limit = (size_t)length;

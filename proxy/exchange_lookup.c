@@ -97,13 +97,10 @@ static void on_digests_late(struct alarm *a)
 	exchange_start_lookup(x);
 }
 
-void exchange_parse(struct exchange *x)
+void exchange_parsed(struct exchange *x)
 {
 	char why[160];
 
-	exchange_step(x, STEP_PARSE);
-	x->arena.limit = EXCHANGE_ARENA_LEAST + EXCHANGE_ARENA * x->body.len;
-	x->doubt = x->dialect->parse(buf_slice(&x->body), x->family, &x->arena, &x->ask);
 	if (x->doubt) {
 		x->bypass = BYPASS_BODY;
 		pass_begin(x, true);

@@ -170,6 +170,8 @@ static int on_field(http_parser *p, const char *at, size_t len)
 
 	if (p->flags & F_TRAILING)
 		return 0;
+	if ((h->in_value || h->head.len == 0) && ++h->n_fields > UPSTREAM_FIELDS_MOST)
+		return -1;
 	if (h->in_value)
 		e = buf_add(&h->head, "\n", 1);
 	h->in_value = false;
@@ -203,7 +205,8 @@ static int on_head_whole(http_parser *p)
 	struct http *h = http_of(p);
 
 	h->in_value = false;
-	if (p->http_major != 1 || p->status_code < 100 || p->status_code == 101 || !coding_is_known(p))
+	if (p->http_major != 1 || p->status_code < 100 || p->status_code == 101 || !coding_is_known(p) ||
+	    http_header(h, "Connection").len > CONNECTION_VALUE_MOST)
 		return -1;                       /* 101: nobody asked for another protocol */
 	if (p->status_code < 200)
 		return NO_BODY;                  /* whatever its head says (RFC 9112, 6.3) */
@@ -228,6 +231,7 @@ static int on_whole(http_parser *p)
 
 	if (p->status_code < 200) {              /* an interim reply: the real one follows */
 		h->head.len = 0;
+		h->n_fields = 0;
 		return 0;
 	}
 	h->whole = true;

@@ -2,7 +2,8 @@
  *
  * Ownership  embedded in its owner; http_stop() before that goes, at any moment, in callbacks too.
  * Callbacks  on_head once, on_bytes any number of times, on_end once and last; from the loop, none after http_stop().
- * Limits     a reply's head: UPSTREAM_HEAD_BYTES. Time is the owner's to watch. */
+ * Limits     a reply's head: UPSTREAM_HEAD_BYTES, UPSTREAM_FIELDS_MOST headers; CONNECTION_VALUE_MOST bytes of names in Connection,
+ *            for each header is looked for among them. Time is the owner's to watch. */
 #ifndef PROXY_HTTP_H
 #define PROXY_HTTP_H
 
@@ -11,7 +12,7 @@
 #include "proxy/peer.h"
 #include "proxy/server.h"
 
-enum { UPSTREAM_HEAD_BYTES = 64 << 10 };
+enum { UPSTREAM_HEAD_BYTES = 64 << 10, UPSTREAM_FIELDS_MOST = 512, CONNECTION_VALUE_MOST = 512 };
 
 struct http;
 
@@ -72,6 +73,7 @@ struct http {
 	/* the reply */
 	http_parser parser;
 	struct buf head;                     /* NAME:VALUE lines */
+	unsigned n_fields;
 	bool heard, in_value, begun, whole, keep;
 	int64_t heard_at;                    /* loop_now() of the reply's first byte */
 };

@@ -44,7 +44,8 @@ static const struct field message_fields[] = {
 };
 #define COUNT(list) (sizeof(list) / sizeof *(list))
 
-enum { REWRITE_SLACK = 4096, COMPLEX_MOST = 1000000, FIELDS_MOST = 128 };
+/* GROWS_MOST: a long body's form may be longer than the body by that much. */
+enum { GROWS_MOST = 64 << 10, REWRITE_SLACK = 4096, COMPLEX_MOST = 1000000, FIELDS_MOST = 128 };
 
 /* ---- the body in canonical form: objects as lists of fields ---- */
 
@@ -576,7 +577,7 @@ static const char *parse(struct slice body, enum family family, struct arena *ar
 	size_t decimals;
 
 	*ask = (struct ask){ .family = family };
-	buf_init(&canonical, CANONICAL_GROWTH * body.len);
+	buf_init(&canonical, body.len > GROWS_MOST ? body.len + GROWS_MOST : CANONICAL_GROWTH * body.len);
 	if (buf_reserve(&canonical, body.len))
 		return "no memory to read it";
 	doubt = canonical_write(body, &canonical, &decimals);

@@ -213,6 +213,8 @@ static bool begins_with(struct slice s, struct slice begin)
 	return s.len >= begin.len && slice_is_nocase(slice_of(s.at, begin.len), begin);
 }
 
+enum { CONNECTION_MOST = 512 };          /* bytes of names, among which each header is looked for */
+
 struct head_check {
 	const char *length, *coding, *host;
 	bool bad;
@@ -235,6 +237,7 @@ static void check_header(void *arg, struct slice name, struct slice value)
 			once(h, &h->length, value);
 		else
 			h->bad |= begins_with(name, SLICE("Content-Length"));
+		h->bad |= value.len > CONNECTION_MOST && slice_is_nocase(name, SLICE("Connection"));
 		break;
 	case 't':
 		if (slice_is_nocase(name, SLICE("Transfer-Encoding")))

@@ -1,5 +1,8 @@
 /* canonical.c - see canonical.h. Reads and writes in one pass: what was read of a value is what was written of it, so two
- * names in one object are the same if their written forms are. */
+ * names in one object are the same if their written forms are.
+ *
+ * Names are kept while their objects are open, NAMES_READ_MOST of them; each object's are sorted, which costs little because there
+ * are NAMES_MOST of them at most. */
 #include "proxy/base/canonical.h"
 
 #include <stdlib.h>
@@ -8,7 +11,7 @@
 #include "proxy/base/ask.h"
 #include "proxy/base/scan.h"
 
-enum { FEW_NAMES = 16, INT64_DIGITS = 19, DOUBLE_DIGITS = 308, EXPONENT_MOST = 9999, EXPONENT_BYTES = 8, UTF8_LONGEST = 4 };
+enum { FEW_NAMES = 16, NAMES_MOST = 4096, NAMES_READ_MOST = 64 << 10, INT64_DIGITS = 19, DOUBLE_DIGITS = 308, EXPONENT_MOST = 9999, EXPONENT_BYTES = 8, UTF8_LONGEST = 4 };
 
 struct name { size_t from, len; };       /* in out */
 
@@ -296,6 +299,8 @@ static const char *nested(struct writer *w, const char *p, int depth)
 	}
 	if (p == w->end || *p != close)
 		return not_json(w);
+	if (object && (w->names.len - names) / sizeof(struct name) > NAMES_MOST)
+		return wrong(w, "too many names");
 	if (object && name_twice(w, names))
 		return wrong(w, "key twice");
 	w->names.len = names;
@@ -325,7 +330,7 @@ const char *canonical_write(struct slice json, struct buf *out, size_t *decimals
 	struct writer w = { .out = out, .end = json.at + json.len };
 	size_t before = out->len;
 
-	buf_init(&w.names, sizeof(struct name) * json.len);
+	buf_init(&w.names, sizeof(struct name) * (json.len < NAMES_READ_MOST ? json.len : NAMES_READ_MOST));
 	const char *p = value(&w, scan_skip_space(json.at, w.end), 0);
 	if (p && scan_skip_space(p, w.end) != w.end)
 		not_json(&w);

@@ -8,7 +8,7 @@
  * UTF-8 (RFC 3629), no number beyond 64 bits or a double's range. jansson, which could do the reading, takes seven times
  * as long over a question, and every question waits for it (tests/fuzz/fuzz_ask.c holds the two against each other).
  *
- * Limits     SCAN_DEPTH levels of nesting, CANONICAL_NUMBER digits a number that is not whole; what is written may be
+ * Limits     SCAN_DEPTH levels of nesting, NAMES_MOST names an object (canonical.c), CANONICAL_NUMBER digits a number that is not whole; what is written may be
  *            CANONICAL_GROWTH times as long as what is read (1e18 in digits). */
 #ifndef BASE_CANONICAL_H
 #define BASE_CANONICAL_H

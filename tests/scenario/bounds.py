@@ -49,21 +49,24 @@ def who_holds_much_leaves_room(s):
     """One client's bodies fill its half of the budget: what is small goes on as ever, what is not waits a moment, and then
     streams through."""
     f = s.fake()
-    p = s.proxy(f, dict(OFF, **{'server.max_buffered': '2MiB', 'server.max_body': '1MiB'}))
+    p = s.proxy(f, dict(OFF, **{'server.max_buffered': '10MiB', 'server.max_body': '4MiB'}))
     assert p.post('/api/generate', prompt_of(5000)).cache == 'miss'
     p.settled()
     start = b'{"model":"llama3.2","stream":false,"prompt":"'
-    held = announce(p, MIB, start + b'y' * (MIB - 1000))
+    held = Conn(p.where)
+    sent = 4 * MIB - 10000
+    held.send(b'POST /api/generate HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n' % sent + start + b'y' * (sent - len(start)) + b'\r\n')
     p.wait_stat('connections_open', 2)
-    time.sleep(0.2)
+    time.sleep(0.5)
     other = Conn(p.where)
     other.send(build('POST', '/api/generate', None, prompt_of(400000)))
     r, seconds = took(other.reply)
     assert r.status == 200 and r.cache == 'bypass' and 'detail=too-large' in r.get('Cache-Status').replace('_', '-'), r
     assert seconds < 4, seconds
-    held.send(b'y' * (1000 - len(start) - 2) + b'"}')
+    assert p.post('/api/generate', prompt_of(5000)).cache == 'exact'
+    held.send(b'2\r\n"}\r\n0\r\n\r\n')
     r = held.reply()
-    assert r.status == 200 and r.cache == 'miss', r
+    assert r.status == 200, r
     assert p.post('/api/generate', prompt_of(400000)).cache == 'miss'
 
 
@@ -82,7 +85,7 @@ def who_is_slow_with_much_streams_through(s):
 def a_share_ends_with_the_body(s):
     """What streams through gives its share back when it has been sent on, not when its answer ends."""
     f = s.fake('--keep', str(64 * MIB))
-    p = s.proxy(f, dict(OFF, **{'server.max_buffered': '16MiB', 'server.max_body': '8MiB'}))
+    p = s.proxy(f, dict(OFF, **{'server.max_buffered': '128MiB', 'server.max_body': '8MiB'}))
     odd = b'{"model":"llama3.2","Prompt":"","prompt":"[[barrier=b]] ' + b'y' * (7 * MIB) + b'"}'
     c = Conn(p.where, 60)
     c.send(build('POST', '/api/generate', None, odd))
@@ -227,8 +230,77 @@ def replies_have_a_bound(s):
     assert p.post('/api/generate', bodies[2]).cache == 'exact'
 
 
+# ---- bodies and heads that are dear to read ----
+
+def others_wait(p, run):
+    """The longest that GET /ollacache/health took while run() ran."""
+    worst, done = [0], threading.Event()
+
+    def poll():
+        while not done.is_set():
+            _, seconds = took(lambda: p.get('/ollacache/health'))
+            worst[0] = max(worst[0], seconds)
+            time.sleep(0.002)
+    t = threading.Thread(target=poll)
+    t.start()
+    r = run()
+    done.set()
+    t.join()
+    return r, worst[0]
+
+
+def long_bodies_are_read_beside_the_loop(s):
+    f = s.fake('--keep', str(16 * MIB))
+    p = s.proxy(f, dict(OFF, **{'server.workers': 1}))
+    p.ready()
+    n = 8 * MIB
+    for name, inner in (('numbers', b'0,' * (n // 2) + b'0'), ('objects', b'{},' * (n // 3) + b'0'), ('text', b'"' + b'word ' * (n // 5) + b'"')):
+        body = b'{"model":"llama3.2","prompt":"q","stream":false,"options":{"x":[' + inner + b']}}'
+        c = Conn(p.where)
+        c.send(build('POST', '/api/generate', None, body[:-1]).replace(b'Content-Length: %d' % (len(body) - 1), b'Content-Length: %d' % len(body)))
+        time.sleep(0.3)
+        r, worst = others_wait(p, lambda: (c.send(b'}'), c.reply())[1])
+        print('        %s: others waited %.3f s' % (name, worst))
+        assert r.status == 200 and r.cache == 'miss', r
+        p.settled()
+        assert p.post('/api/generate', body).cache == 'exact'
+        assert not MEASURED or worst < 0.15, worst
+
+
+def names_have_a_bound(s):
+    f = s.fake()
+    p = s.proxy(f, OFF)
+    for n, cache in ((4096, 'miss'), (4097, 'bypass')):
+        body = {'model': 'llama3.2', 'prompt': 'q', 'stream': False, 'format': {'x%d' % i: 0 for i in range(n)}}
+        assert p.post('/api/generate', body).cache == cache
+
+
+def a_client_may_leave_while_its_body_is_read(s):
+    f = s.fake('--keep', str(16 * MIB))
+    p = s.proxy(f, dict(OFF, **{'server.workers': 1}))
+    body = b'{"model":"llama3.2","prompt":"q","options":{"x":[' + b'0,' * (2 * MIB) + b'0]}}'
+    for i in range(12):
+        c = Conn(p.where)
+        c.send(build('POST', '/api/generate', None, body))
+        time.sleep(0.004 * i)
+        c.close(reset=True)
+    p.wait_stat('connections_open', 1)
+    assert p.post('/api/generate', body).status == 200
+
+
+def connection_names_have_a_bound(s):
+    f = s.fake()
+    p = s.proxy(f, OFF)
+    for n, status in ((512, 200), (513, 400)):
+        c = Conn(p.where)
+        c.send(b'GET /api/version HTTP/1.1\r\nHost: localhost\r\nConnection: ' + b'x,' * (n // 2 - 1) + b'x' * (n - 2 * (n // 2 - 1)) + b'\r\n\r\n')
+        assert c.reply().status == status, n
+
+
 if __name__ == '__main__':
     sys.exit(main([who_announces_holds_nothing, who_holds_much_leaves_room, who_is_slow_with_much_streams_through,
                    a_share_ends_with_the_body, bodies_around_every_limit,
                    stored_answers_come_in_whole_lines, with_logprobs_and_thinking, who_does_not_read_holds_no_copy,
-                   who_does_not_read_from_redis, who_does_not_read_what_is_near, replies_have_a_bound]))
+                   who_does_not_read_from_redis, who_does_not_read_what_is_near, replies_have_a_bound,
+                   long_bodies_are_read_beside_the_loop, names_have_a_bound, a_client_may_leave_while_its_body_is_read,
+                   connection_names_have_a_bound]))

@@ -342,6 +342,34 @@ static void a_head_has_a_limit(void **state)
 	buf_fini(&many);
 }
 
+/* What is looked for among all of a head's headers, or among the names in Connection, costs their product. */
+static void a_head_has_few_headers_and_names(void **state)
+{
+	static const struct { int headers, names; bool fits; } cases[] = {
+		{ UPSTREAM_FIELDS_MOST - 2, 1, true }, { UPSTREAM_FIELDS_MOST - 1, 1, false },
+		{ 1, CONNECTION_VALUE_MOST / 2, true }, { 1, CONNECTION_VALUE_MOST / 2 + 1, false },
+	};
+	struct buf head;
+
+	(void)state;
+	buf_init(&head, 1 << 20);
+	for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+		head.len = 0;
+		assert_int_equal(buf_put(&head, SLICE("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection:")), ERR_OK);
+		for (int i = 0; i < cases[c].names; i++)
+			assert_int_equal(buf_put(&head, i ? SLICE(",x") : SLICE("ab")), ERR_OK);
+		assert_int_equal(buf_put(&head, SLICE("\r\n")), ERR_OK);
+		for (int i = 0; i < cases[c].headers; i++)
+			assert_int_equal(buf_put(&head, SLICE("b:\r\n")), ERR_OK);
+		assert_int_equal(buf_put(&head, SLICE("\r\n")), ERR_OK);
+		prepare("GET");
+		peers.peer[0].reply = buf_slice(&head);
+		run();
+		expect_end(cases[c].fits ? ERR_OK : ERR_UPSTREAM_BABBLE);
+	}
+	buf_fini(&head);
+}
+
 static void a_download_comes_in_large_pieces(void **state)
 {
 	static char bytes[100000];
@@ -527,7 +555,7 @@ int main(void)
 		cmocka_unit_test_teardown(folded_values_keep_their_words_apart, finish),
 		cmocka_unit_test_teardown(what_is_no_reply_is_babble, finish),
 		cmocka_unit_test_teardown(no_nul_is_passed_on, finish),
-		cmocka_unit_test_teardown(a_head_has_a_limit, finish),
+		cmocka_unit_test_teardown(a_head_has_a_limit, finish), cmocka_unit_test_teardown(a_head_has_few_headers_and_names, finish),
 		cmocka_unit_test_teardown(a_download_comes_in_large_pieces, finish),
 		cmocka_unit_test_teardown(stopped_inside_a_call_nothing_follows, finish),
 		cmocka_unit_test_teardown(paused_it_is_not_read, finish),
