@@ -23,7 +23,7 @@
 
 #include "proxy/base/ask.h"
 
-enum { FLIGHT_WINDOW = 16 << 10, FLIGHT_READ_MAX = LINE_TEXT_MAX, FLIGHT_TYPE_MAX = 96, FLIGHT_NOTE_MAX = 64 };
+enum { FLIGHT_WINDOW = 16 << 10, FLIGHT_READ_MAX = LINE_TEXT_MAX, FLIGHT_TYPE_MAX = 96, FLIGHT_PASSED_MAX = 512, FLIGHT_NOTE_MAX = 64 };
 
 struct flights;
 struct flight;
@@ -53,6 +53,7 @@ struct flight_head {
 	bool stream;                         /* the upstream's reply is a stream of lines */
 	bool has_model;                      /* it names its model; filled in by flight_get_head() */
 	char content_type[FLIGHT_TYPE_MAX];
+	char passed[FLIGHT_PASSED_MAX];      /* NAME:VALUE lines of the head of an error, for all who are given it */
 	int64_t created_ms, expires_ms;      /* of a stored or landed answer: when it was made, when it ends; wall clock */
 	double similarity;                   /* of a semantic hit */
 	bool prompt_cut;                     /* the engine has read only a part of the question */

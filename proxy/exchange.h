@@ -34,7 +34,7 @@ enum {
 	PARSE_COST = 4,
 };
 enum { STORED_PACED = 16 << 10 };
-enum { STREAM_WINDOW = 48 << 10, READER_WINDOW = 20 << 10, REPLY_HEADERS = 24, STATUS_TEXT_MAX = 160, DIGEST_WAIT_MS = 1000 };
+enum { STREAM_WINDOW = 48 << 10, READER_WINDOW = 20 << 10, REPLY_HEADERS = 64, STATUS_TEXT_MAX = 160, DIGEST_WAIT_MS = 1000 };
 enum { REFUSALS_MAX = 2 };                      /* of flights that turned out to be what a request may not be given */
 enum { REPLY_HEAD_COST = 2 << 10 };             /* of a kept reply's head, in libmicrohttpd's many small pieces: about that */
 
@@ -143,6 +143,7 @@ struct exchange {
 	struct reply_style style;
 	bool head_sent;
 	int status;
+	const char *passed;                  /* while an error of the upstream's is passed on: lines of its head (flight.h) */
 	int64_t stored_ms, expires_ms;       /* of the answer served; 0: it is new */
 	double similarity;
 	bool prompt_cut;                     /* the engine has read only a part of the question */

@@ -4,6 +4,9 @@
 
 #include "proxy/base/log.h"
 #include "proxy/exchange.h"
+#include "proxy/headers.h"
+
+enum { PASSED_HEADERS_BYTES = 2 * UPSTREAM_HEAD_BYTES };
 #include "proxy/journal.h"
 
 const char *const result_name[] = {
@@ -57,7 +60,7 @@ static void write_status(struct exchange *x)
 }
 
 /* Values that need room of their own while a head is being made. */
-struct texts { char age[24], similarity[16]; };
+struct texts { char age[24], similarity[16]; struct arena passed; };
 
 static size_t own_headers(struct exchange *x, struct header *h, struct texts *t)
 {
@@ -85,12 +88,32 @@ static size_t own_headers(struct exchange *x, struct header *h, struct texts *t)
 	return n;
 }
 
+/* What the upstream's reply says besides its type and length: to who leads, and of an error to all. */
+static size_t passed_headers(struct exchange *x, struct header *h, struct arena *arena)
+{
+	enum { MOST = REPLY_HEADERS - 16 };     /* ours have room behind them */
+	struct slice rest = slice_text(x->passed), line, name;
+	size_t n = 0;
+
+	if (x->fetch.transfer && x->fetch.transfer->status)
+		return headers_back(x->fetch.transfer, true, arena, h, MOST);
+	while (n < MOST && slice_next(&rest, '\n', &line))
+		if (slice_next(&line, ':', &name)) {
+			h[n] = (struct header){ arena_text(arena, name), arena_text(arena, line) };
+			n += h[n].name && h[n].value;
+		}
+	return n;
+}
+
 static size_t make_head(struct exchange *x, struct header h[REPLY_HEADERS], const char *content_type, struct texts *t)
 {
 	size_t n = 0;
 
+	arena_init(&t->passed, PASSED_HEADERS_BYTES);
 	if (content_type && *content_type)
 		h[n++] = (struct header){ "Content-Type", content_type };
+	if (x->fetch.transfer || x->passed)
+		n += passed_headers(x, h + n, &t->passed);
 	n += own_headers(x, h + n, t);
 	return n + origin_headers(x->origin, x->request, h + n);
 }
@@ -117,6 +140,7 @@ void reply_begin(struct exchange *x, int status, const char *content_type, int64
 	if (!content_type)
 		content_type = answer_type(x, length < 0);
 	request_reply_begin(x->request, status, h, make_head(x, h, content_type, &t), length);
+	arena_fini(&t.passed);
 }
 
 void reply_whole(struct exchange *x, int status, const char *content_type, char *body, size_t len, bool stream)
@@ -135,10 +159,12 @@ void reply_whole(struct exchange *x, int status, const char *content_type, char 
 	size_t n = make_head(x, h, content_type, &t);
 	if (!x->keep || len > REPLY_WHOLE_MAX || (stream && !request_fits_chunk(x->request, len))) {
 		request_reply(x->request, status, h, n, body, len, stream);
+		arena_fini(&t.passed);
 		return;
 	}
 	x->keep->bytes = len + REPLY_HEAD_COST;
 	x->keep->reply = reply_make(x->worker->server, status, h, n, body, len, stream);
+	arena_fini(&t.passed);
 	if (x->keep->reply)
 		request_reply_made(x->request, x->keep->reply);
 	else

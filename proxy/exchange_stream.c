@@ -152,7 +152,9 @@ static void pump_failed(struct exchange *x, enum err e)
 		char *copy = malloc(a->error.len + 1);
 		if (copy)
 			memcpy(copy, a->error.at, a->error.len);
+		x->passed = head.passed;
 		reply_whole(x, head.status, head.content_type, copy, copy ? a->error.len : 0, false);
+		x->passed = NULL;
 		return;
 	}
 	if (!x->head_sent && !passed) {

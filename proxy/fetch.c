@@ -326,6 +326,23 @@ static void stream_end(struct exchange *x, enum err e)
 
 /* ---- one object ---- */
 
+/* Too large to keep, or nothing we can read: from here on it passes through to our own client. */
+static void go_blind(struct exchange *x)
+{
+	struct fetch *f = &x->fetch;
+	struct slice text = transfer_header(f->transfer, "Content-Length");
+	uint64_t length;
+
+	f->blind = true;
+	f->last_error = ERR_TOO_LARGE;
+	flight_unlist(x->lead_flight);
+	if (!x->request || request_replied(x->request))
+		return;
+	struct flight_head head = flight_get_head(x->lead_flight);
+	x->reader.raw = true;
+	reply_begin(x, f->transfer->status, head.content_type, slice_number(text, INT64_MAX, &length) ? (int64_t)length : -1);
+}
+
 static void whole_bytes(struct exchange *x, struct slice bytes)
 {
 	struct fetch *f = &x->fetch;
@@ -333,18 +350,7 @@ static void whole_bytes(struct exchange *x, struct slice bytes)
 	if (!f->blind && !buf_put(&f->whole, bytes))
 		return;
 	if (!f->blind) {
-		/* too large to keep: from here on it passes through to our own client */
-		f->blind = true;
-		f->last_error = ERR_TOO_LARGE;
-		flight_unlist(x->lead_flight);
-		if (x->request && !request_replied(x->request)) {
-			uint64_t length;
-			struct slice text = transfer_header(f->transfer, "Content-Length");
-			struct flight_head head = flight_get_head(x->lead_flight);
-			x->reader.raw = true;
-			reply_begin(x, f->transfer->status, head.content_type,
-			            slice_number(text, INT64_MAX, &length) ? (int64_t)length : -1);
-		}
+		go_blind(x);
 		send_raw(x, buf_slice(&f->whole), false);
 		buf_fini(&f->whole);
 	}
@@ -419,6 +425,23 @@ void fetch_queued(struct exchange *x, bool waits)
 		exchange_step(x, to);
 }
 
+/* Of an error all who wait for it are told what its head says: when to come back, whom to ask instead. Cookies are for one. */
+static void keep_head(const struct transfer *t, struct flight_head *head)
+{
+	struct header h[HEADERS_MOST];
+	struct arena arena;
+	size_t len = 0;
+
+	arena_init(&arena, 2 * UPSTREAM_HEAD_BYTES);
+	size_t n = headers_back(t, true, &arena, h, HEADERS_MOST);
+	for (size_t i = 0; i < n; i++) {
+		size_t room = sizeof head->passed - len, needs = strlen(h[i].name) + strlen(h[i].value) + 3;
+		if (needs <= room && !slice_is_nocase(slice_text(h[i].name), SLICE("Set-Cookie")))
+			len += (size_t)snprintf(head->passed + len, room, "%s:%s\n", h[i].name, h[i].value);
+	}
+	arena_fini(&arena);
+}
+
 static void on_head(struct transfer *t, int status)
 {
 	struct exchange *x = t->owner;
@@ -429,10 +452,14 @@ static void on_head(struct transfer *t, int status)
 	x->host = t->host;
 	snprintf(head.content_type, sizeof head.content_type, "%.*s", (int)type.len, type.at ? type.at : "");
 	static const struct slice ndjson = { "application/x-ndjson", 20 };
-	f->streams = status == 200 && type.len >= ndjson.len && slice_is_nocase(slice_of(type.at, ndjson.len), ndjson) &&
-	             !transfer_header(t, "Content-Encoding").at;
+	bool encoded = transfer_header(t, "Content-Encoding").at;
+	f->streams = status == 200 && type.len >= ndjson.len && slice_is_nocase(slice_of(type.at, ndjson.len), ndjson) && !encoded;
 	head.stream = f->streams;
+	if (status != 200)
+		keep_head(t, &head);
 	flight_set_head(x->lead_flight, &head);
+	if (encoded)
+		go_blind(x);
 	if (!f->streams || !x->request || !x->ask.stream || renamed(x))
 		return;
 	x->reader.raw = true;

@@ -9,21 +9,31 @@ bool header_listed(struct slice name, const struct slice *names, size_t n)
 	return false;
 }
 
-bool header_is_hop(struct slice name, struct slice connection)
+void connection_names_add(void *arg, struct slice name, struct slice value)
+{
+	struct connection_names *c = arg;
+	struct slice item;
+
+	if (!slice_is_nocase(name, SLICE("Connection")))
+		return;
+	while (!c->all && slice_next(&value, ',', &item)) {
+		item = slice_trim(item);
+		if (c->n == CONNECTION_NAMES)
+			c->all = true;
+		else if (item.len)
+			c->name[c->n++] = item;
+	}
+}
+
+bool header_is_hop(struct slice name, const struct connection_names *connection)
 {
 	static const struct slice hop_by_hop[] = {
 		SLICE_INIT("Connection"), SLICE_INIT("Keep-Alive"), SLICE_INIT("Proxy-Connection"),
 		SLICE_INIT("Proxy-Authenticate"), SLICE_INIT("Proxy-Authorization"), SLICE_INIT("TE"),
 		SLICE_INIT("Trailer"), SLICE_INIT("Transfer-Encoding"), SLICE_INIT("Upgrade"),
 	};
-	struct slice item;
 
-	if (HEADER_LISTED(name, hop_by_hop))
-		return true;
-	while (slice_next(&connection, ',', &item))
-		if (slice_is_nocase(item, name))
-			return true;
-	return false;
+	return connection->all || HEADER_LISTED(name, hop_by_hop) || header_listed(name, connection->name, connection->n);
 }
 
 struct forwarding {
@@ -31,7 +41,7 @@ struct forwarding {
 	struct header *to;
 	size_t n, most;
 	bool asked;
-	struct slice connection;
+	struct connection_names connection;
 };
 
 static void forward(void *arg, struct slice name, struct slice value)
@@ -49,7 +59,7 @@ static void forward(void *arg, struct slice name, struct slice value)
 	};
 	struct forwarding *f = arg;
 
-	if (f->n == f->most || header_is_hop(name, f->connection) || HEADER_LISTED(name, ours) ||
+	if (f->n == f->most || header_is_hop(name, &f->connection) || HEADER_LISTED(name, ours) ||
 	    (f->asked && HEADER_LISTED(name, the_caches)))
 		return;
 	char *name_text = arena_text(f->arena, name), *value_text = arena_text(f->arena, value);
@@ -59,8 +69,36 @@ static void forward(void *arg, struct slice name, struct slice value)
 
 size_t headers_forward(const struct request *r, bool asked, struct arena *arena, struct header *to, size_t most)
 {
-	struct forwarding f = { arena, to, 0, most, asked, slice_text(request_header(r, "Connection")) };
+	struct forwarding f = { .arena = arena, .to = to, .most = most, .asked = asked };
 
+	request_each_header(r, connection_names_add, &f.connection);
 	request_each_header(r, forward, &f);
+	return f.n;
+}
+
+static void give_back(void *arg, struct slice name, struct slice value)
+{
+	static const struct slice ours[] = {
+		SLICE_INIT("Content-Length"), SLICE_INIT("Access-Control-Allow-Origin"),
+		SLICE_INIT("Access-Control-Expose-Headers"), SLICE_INIT("X-Cache"), SLICE_INIT("Cache-Status"),
+		SLICE_INIT("X-Cache-Similarity"), SLICE_INIT("X-Candidates"), SLICE_INIT("X-Complex-Explain"),
+	};
+	static const struct slice the_caches[] = { SLICE_INIT("Content-Type"), SLICE_INIT("Date"), SLICE_INIT("Age") };
+	struct forwarding *f = arg;
+
+	if (f->n == f->most || header_is_hop(name, &f->connection) || HEADER_LISTED(name, ours) ||
+	    (f->asked && HEADER_LISTED(name, the_caches)))
+		return;
+	char *name_text = arena_text(f->arena, name), *value_text = arena_text(f->arena, value);
+	if (name_text && value_text)
+		f->to[f->n++] = (struct header){ name_text, value_text };
+}
+
+size_t headers_back(const struct transfer *t, bool asked, struct arena *arena, struct header *to, size_t most)
+{
+	struct forwarding f = { .arena = arena, .to = to, .most = most, .asked = asked };
+
+	transfer_each_header(t, connection_names_add, &f.connection);
+	transfer_each_header(t, give_back, &f);
 	return f.n;
 }

@@ -35,55 +35,29 @@ static bool keeps_list(const struct exchange *x, int status)
 	return x->lists && status == 200;
 }
 
-struct replying {
-	struct exchange *x;
-	struct header h[PASS_HEADERS_MAX];
-	size_t n;
-	struct slice connection;
-};
-
-static void reply_header(void *arg, struct slice name, struct slice value)
-{
-	static const struct slice ours[] = {
-		SLICE_INIT("Content-Length"), SLICE_INIT("Access-Control-Allow-Origin"),
-		SLICE_INIT("Access-Control-Expose-Headers"), SLICE_INIT("X-Cache"), SLICE_INIT("Cache-Status"),
-		SLICE_INIT("X-Cache-Similarity"), SLICE_INIT("X-Candidates"), SLICE_INIT("X-Complex-Explain"),
-	};
-	struct replying *r = arg;
-
-	if (r->n + CORS_HEADERS_MAX + 4 >= PASS_HEADERS_MAX || header_is_hop(name, r->connection) ||
-	    HEADER_LISTED(name, ours))
-		return;
-	char *n = arena_text(&r->x->arena, name), *v = arena_text(&r->x->arena, value);
-	if (n && v)
-		r->h[r->n++] = (struct header){ n, v };
-}
-
 static void reply_head(struct exchange *x, struct transfer *t, int status, int64_t known_length)
 {
-	struct replying *r = calloc(1, sizeof *r);
+	struct header *h = calloc(PASS_HEADERS_MAX, sizeof *h);
 	x->status = status;
-	if (!x->request || !r) {
-		free(r);
+	if (!x->request || !h) {
+		free(h);
 		return;
 	}
-	r->x = x;
-	r->connection = transfer_header(t, "Connection");
-	transfer_each_header(t, reply_header, r);
+	size_t n = headers_back(t, false, &x->arena, h, PASS_HEADERS_MAX - CORS_HEADERS_MAX - 2);
 	if (x->is_ask) {
 		x->result = RESULT_BYPASS;
 		snprintf(x->status_text, sizeof x->status_text, "ollacache; fwd=bypass; detail=%s", bypass_name[x->bypass]);
-		r->h[r->n++] = (struct header){ "X-Cache", "bypass" };
-		r->h[r->n++] = (struct header){ "Cache-Status", x->status_text };
+		h[n++] = (struct header){ "X-Cache", "bypass" };
+		h[n++] = (struct header){ "Cache-Status", x->status_text };
 	}
-	r->n += origin_headers(x->origin, x->request, r->h + r->n);
+	n += origin_headers(x->origin, x->request, h + n);
 	if (status == 204 || known_length == 0) {
-		request_reply(x->request, status, r->h, r->n, NULL, 0, false);
+		request_reply(x->request, status, h, n, NULL, 0, false);
 	} else {
 		x->head_sent = true;
-		request_reply_begin(x->request, status, r->h, r->n, known_length);
+		request_reply_begin(x->request, status, h, n, known_length);
 	}
-	free(r);
+	free(h);
 }
 
 static void on_head(struct transfer *t, int status)

@@ -155,6 +155,113 @@ def old_clients_are_answered_in_their_version(s):
     c.close()
 
 
+# ---- headers end to end ----
+
+def what_the_upstream_says_of_errors(s):
+    """Retry-After and the like reach who asked, and who waited with him; on misses too, never on hits."""
+    open_gate = threading.Event()
+
+    def answer(sock, head, body):
+        q = json.loads(body)['prompt']
+        if q == 'together':
+            open_gate.wait(LATE)
+        if q in ('429', 'together'):
+            say(sock, b'{"error":"slow down"}', '429 Too Many Requests', 'Retry-After: 17\r\nX-RateLimit-Remaining: 0\r\nSet-Cookie: a=b\r\n')
+        elif q == '401':
+            say(sock, b'{"error":"no"}', '401 Unauthorized', 'WWW-Authenticate: Bearer realm="x"\r\nConnection: X-Secret\r\nX-Secret: hop\r\nX-Cache: lie\r\n')
+        elif q == '307':
+            say(sock, b'', '307 Temporary Redirect', 'Location: https://elsewhere/api/generate\r\n', kind=None)
+        else:
+            say(sock, ONE % b'ok', headers='X-Request-Id: 77\r\nAge: 5\r\nCache-Status: other; hit\r\n')
+    u = Scripted(answer)
+    p = s.proxy(u.url, OFF)
+    for stream in (False, True):
+        r = p.generate('429', stream=stream)
+        assert r.status == 429 and r.get('Retry-After') == '17' and r.get('X-RateLimit-Remaining') == '0' and r.get('Set-Cookie') == 'a=b', r.headers
+        r = p.generate('401', stream=stream)
+        assert r.status == 401 and r.get('WWW-Authenticate') == 'Bearer realm="x"', r.headers
+        assert r.get('X-Secret') is None and r.cache == 'miss', r.headers
+        r = p.generate('307', stream=stream)
+        assert r.status == 307 and r.get('Location') == 'https://elsewhere/api/generate' and r.body == b'', r.headers
+    r = p.generate('miss', stream=False)
+    assert r.cache == 'miss' and r.get('X-Request-Id') == '77' and r.get('Age') is None and 'other' not in r.get('Cache-Status'), r.headers
+    r = p.generate('miss', stream=False)
+    assert r.cache == 'exact' and r.get('X-Request-Id') is None, r.headers
+    clients = [p.open('POST', '/api/generate', {'model': 'llama3.2', 'prompt': 'together', 'stream': False}) for _ in range(4)]
+    p.arrived(12)
+    open_gate.set()
+    replies = [c.reply() for c in clients]
+    assert all(r.status == 429 and r.get('Retry-After') == '17' for r in replies), replies
+    assert sum(r.get('Set-Cookie') is not None for r in replies) <= 1, 'one client was given the cookie of another'
+    u.stop()
+
+
+def encoded_answers_pass_and_are_not_kept(s):
+    import gzip
+    packed = gzip.compress(ONE % b'zipped')
+
+    def answer(sock, head, body):
+        kind = 'application/x-ndjson' if b'"stream": true' in body else 'application/json'
+        say(sock, packed, headers='Content-Encoding: gzip\r\n', kind=kind)
+    u = Scripted(answer)
+    p = s.proxy(u.url, OFF)
+    for stream in (False, True):
+        for _ in range(2):
+            r = p.generate('q', stream=stream)
+            assert r.status == 200 and r.get('Content-Encoding') == 'gzip' and r.body == packed and r.whole, r
+            assert r.cache == 'miss', r
+    assert p.stats()['stored_answers'] == 0
+    u.stop()
+
+
+def several_connection_headers(s):
+    u = Scripted(lambda sock, head, body: say(sock, ONE % b'ok', headers='Connection: keep-alive\r\nConnection: X-Secret\r\nX-Secret: hop\r\nX-Open: 1\r\n'))
+    p = s.proxy(u.url, OFF)
+    body = json.dumps({'model': 'llama3.2', 'prompt': 'q', 'stream': False}).encode()
+    for method, path in (('POST', '/api/generate'), ('GET', '/nope')):
+        c = Conn(p.where)
+        c.send(('%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\nConnection: X-Hop, x-other\r\nX-Hop: 1\r\nX-Other: 1\r\nX-End: 1\r\nContent-Length: %d\r\n\r\n'
+                % (method, path, len(body))).encode() + body)
+        r = c.reply()
+        c.close()
+        assert r.status == 200 and r.get('X-Secret') is None and r.get('X-Open') == '1', (path, r.headers)
+        sent = u.sent(path)[-1]
+        assert b'X-End' in sent and b'X-Hop' not in sent and b'X-Other' not in sent, sent
+    u.stop()
+
+
+# ---- bodies around server.max_body ----
+
+def in_chunks(body, size):
+    return b''.join(b'%x\r\n%s\r\n' % (len(body[i:i + size]), body[i:i + size]) for i in range(0, len(body), size)) + b'0\r\n\r\n'
+
+
+def bodies_around_max_body(s):
+    """Up to the limit understood, over it streamed through; at every size around every limit, in both framings."""
+    f = s.fake()
+    for limit in (1024, 3000, 4096, 65536, 128 << 10, 256 << 10, 300000):
+        p = s.proxy(f, dict(OFF, **{'server.max_body': str(limit), 'server.workers': 1}), name='p%d' % limit)
+        sizes = {0, 1, 2, 1023, 1024, 1025, 3000, 4095, 4096, 4097, limit // 2, limit - 1, limit, limit + 1, limit + 2, limit * 2, 3 * limit}
+        for n in sorted(sizes):
+            shell = json.dumps({'model': 'llama3.2', 'prompt': '%d of %d' % (n, limit), 'stream': False, 'pad': ''})
+            body = shell.replace('"pad": ""', '"pad": "%s"' % ('x' * (n - len(shell)))).encode() if n >= len(shell) else b' ' * n
+            for chunked in (False, True):
+                c = Conn(p.where)
+                framing = {'Transfer-Encoding': 'chunked'} if chunked else {'Content-Length': str(n)}
+                c.send(build('POST', '/api/generate', dict(framing, **{'Content-Type': 'application/json', 'X-Cache-Namespace': str(chunked)})) +
+                       (in_chunks(body, 1 + n // 3) if chunked else body))
+                r = c.reply()
+                c.close()
+                what = (limit, n, chunked, r)
+                if n < len(shell):
+                    assert r.status == 400 and r.cache == 'bypass', what
+                else:
+                    assert r.status == 200 and r.whole and r.cache == ('miss' if n <= limit else 'bypass'), what
+                    assert n <= limit or f.log('/api/generate')[-1]['body_bytes'] == n, what
+        assert p.stop() == 0
+        s.things.remove(p)
+
+
 # ---- where upstream.url leads ----
 
 def relay(port):
@@ -247,6 +354,7 @@ def upstream_behind_a_path(s):
 
 
 TESTS = [nothing_behind_the_head, many_heads_on_one_connection, no_content_and_not_modified, old_clients_are_answered_in_their_version,
+         what_the_upstream_says_of_errors, encoded_answers_pass_and_are_not_kept, several_connection_headers, bodies_around_max_body,
          upstream_is_this_proxy, a_ring_of_proxies, upstream_behind_a_path]
 
 if __name__ == '__main__':
