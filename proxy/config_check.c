@@ -174,6 +174,15 @@ static void check_tls_ca(struct check *k)
 		wrong(k, upstream_tls_ca, "%s", why);
 }
 
+/* A name or a number as it stands in a Host header, without the port; * is any run of characters. An IPv6 number has
+ * several colons, a name with a port one. */
+static bool host_pattern(const char *text)
+{
+	const char *colon = strchr(text, ':');
+
+	return only(text, strlen(text), NAME_CHARACTERS "*:") && (!colon || strchr(colon + 1, ':'));
+}
+
 static void check_server(struct check *k)
 {
 	const struct config *c = k->c;
@@ -184,6 +193,10 @@ static void check_server(struct check *k)
 	check_listen(k, &c->admin_listen_list, CONFIG_ID_admin_listen);
 	if (config_mode(c->server_socket_mode) < 0)
 		wrong(k, server_socket_mode, "'%s' is not a mode such as 0660: three octal digits, with a 0 before them", c->server_socket_mode);
+	for (size_t i = 0; i < c->server_allowed_hosts_list.n; i++)
+		if (!host_pattern(c->server_allowed_hosts_list.at[i]))
+			wrong(k, server_allowed_hosts, "'%.120s' is not a host's name: without a scheme, a port or a path, such as chat.example",
+			      c->server_allowed_hosts_list.at[i]);
 	for (size_t i = 0; i < c->server_origins_list.n; i++)
 		if (!strchr(c->server_origins_list.at[i], '*') && !strstr(c->server_origins_list.at[i], "://"))
 			wrong(k, server_origins, "'%.120s' has neither a scheme (https://…) nor a *",
@@ -291,6 +304,18 @@ static void check_admin(struct check *k)
 	}
 }
 
+static bool has_line(struct slice text)
+{
+	struct slice line;
+
+	while (slice_next(&text, '\n', &line)) {
+		line = slice_trim(line);
+		if (line.len && line.at[0] != '#')
+			return true;
+	}
+	return false;
+}
+
 static void read_files(struct check *k)
 {
 	for (size_t i = 0; i < CONFIG_IDS; i++) {
@@ -304,8 +329,12 @@ static void read_files(struct check *k)
 		if (!path[0])
 			continue;
 		content->at = config_read_file(k->c, path, &content->len);
-		if (content->at)
+		if (content->at && (i == CONFIG_ID_semantic_aliases || has_line(*content)))
 			continue;
+		if (content->at) {
+			wrong_id(k, (enum config_id)i, "%.400s: has no line in it but comments", path);
+			continue;
+		}
 		*content = (struct slice){ 0 };
 		wrong_id(k, (enum config_id)i, "%.400s: %s", path, errno == EFBIG ? "is larger than 4 MiB" : strerror(errno));
 	}

@@ -327,6 +327,13 @@ static bool gather(struct places *all, const struct config *c, char *why, size_t
 	return ok && add_four_beside_six(all, why, len);
 }
 
+bool listen_check(const struct config *c, char *why, size_t len)
+{
+	struct places all = { .n = 0 };
+
+	return gather(&all, c, why, len);
+}
+
 bool listen_open(struct listening *l, const struct config *c, int workers, char *why, size_t len)
 {
 	struct places all = { .n = 0 };

@@ -20,6 +20,8 @@ struct listening {
 	char unlink_at_end[LISTEN_MAX][108]; /* unix paths */
 };
 bool listen_open(struct listening *l, const struct config *c, int workers, char *why, size_t len);
+/* Whether every entry is an address that is known, and none is there twice for different ends; binds nothing. */
+bool listen_check(const struct config *c, char *why, size_t len);
 void listen_forget(struct listening *l);     /* at the end: removes unix sockets, frees; workers have closed theirs */
 
 #endif

@@ -17,6 +17,7 @@
 #include "proxy/base/log.h"
 #include "proxy/base/log_writer.h"
 #include "proxy/base/words.h"
+#include "proxy/config_try.h"
 #include "proxy/health.h"
 #include "proxy/history.h"
 #include "proxy/listen.h"
@@ -360,6 +361,11 @@ int main(int argc, char **argv)
 		goto out;
 	}
 	apply_log(config);
+	if (((action == CONFIG_TEST || action == CONFIG_RUN) && config_try(config, stderr)) ||
+	    (action == CONFIG_TEST && config_try_all(config, stderr, stdout))) {
+		code = EXIT_BAD_CONFIG;
+		goto out;
+	}
 	switch (action) {
 	case CONFIG_TEST:   config_sources(stdout, config); break;
 	case CONFIG_PRINT:  config_print(stdout, config); break;

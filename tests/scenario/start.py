@@ -426,13 +426,39 @@ def a_secret_for_all_to_read_is_told(s):
     until(lambda: 'can read the secret in admin.token' in p.said(), p.said)
 
 
+def a_check_refuses_what_a_start_would(s):
+    """Each was good to -t, and at a start dropped with a word in the log, or without one."""
+    def file(name, text):
+        path = os.path.join(s.dir, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        open(path, 'w').write(text)
+        return path
+    empty, words = file('empty.txt', '# nothing\n\n'), file('words/de.txt', 'der\n')
+    for option, value, says in (
+            ('semantic.aliases', '/etc/passwd', 'line 1'), ('semantic.aliases', file('none.json', '{}'), 'has no alias'), ('semantic.aliases', file('list.json', '["a"]'), 'not a JSON object'),
+            ('semantic.languages', 'uk,xx', 'xx: there is no such language'), ('server.allowed_hosts', 'http://x', 'http://x'), ('server.allowed_hosts', 'x:80', 'x:80'),
+            ('server.allowed_hosts', 'a/b', 'a/b'), ('semantic.stopwords', os.path.dirname(words), 'uk.txt en.txt'), ('semantic.stopwords', '/nonexistent', 'No such'),
+            ('complex.auto_markers', empty, 'comments'), ('scoring.forbidden', empty, 'comments'), ('scoring.forbidden', '/nonexistent', 'No such'), ('cache.path', words, 'not a directory')):
+        for check in (['-t'], []):
+            r = ran('--%s=%s' % (option, value), '--server.listen=127.0.0.1:0', *check, cwd=s.dir)
+            assert r.returncode == 1 and option in r.stderr and says in r.stderr, (option, value, r)
+    long_alias = file('long.json', '{"ab": "' + 'one two three four five six seven eight nine ten eleven twelve thirteen' + '"}')
+    for option, value, says in (('semantic.aliases', long_alias, 'one to six words'), ('server.listen', 'no-such-host.invalid:1436', 'no-such-host.invalid')):
+        r = ran('--%s=%s' % (option, value), '-t')
+        assert r.returncode == 1 and says in r.stderr, (option, value, r)
+    for option, value in (('semantic.aliases', file('good.json', '{"KSU": "Kherson State University"}')), ('server.allowed_hosts', '*.example,::1,10.0.0.1,a_b'),
+                          ('semantic.languages', 'uk,en,de,haw'), ('semantic.stopwords', os.path.dirname(file('more/en.txt', 'the\n'))), ('scoring.forbidden', words)):
+        r = ran('--%s=%s' % (option, value), '-t')
+        assert r.returncode == 0 and ': good' in r.stdout, (option, value, r)
+
+
 TESTS = [a_log_nobody_reads_holds_nothing_up, ends_while_nobody_reads_its_log, lines_leave_soon_and_at_the_end, a_crash_leaves_its_lines,
          a_full_disk_is_no_reason_to_stop, closed_descriptors_are_nobody_elses, a_request_is_a_short_line,
          machines_and_debug_are_told_everything, every_reason_is_explained, every_address_of_a_name,
          both_families_as_ollama, without_ipv6, what_is_in_the_way_is_named, who_may_connect_to_the_socket,
          a_start_is_told_in_a_few_lines, what_is_missing_at_the_start_is_named, too_few_descriptors_are_told_last, a_check_says_what_it_has_read,
          make_run_prefers_a_file_of_ones_own, other_services_variables_are_left_alone, usual_flags_and_plain_numbers, the_state_is_what_is_not_zero,
-         a_secret_for_all_to_read_is_told]
+         a_secret_for_all_to_read_is_told, a_check_refuses_what_a_start_would]
 
 if __name__ == '__main__':
     sys.exit(main(TESTS))

@@ -532,6 +532,7 @@ static void values_that_make_no_sense_are_refused(void **state)
 					"something to Redis\n" },
 		{ "--semantic.threshold=1.01", "--semantic.threshold: must be from 0.5 to 1\n" },
 		{ "--semantic.languages=english", "--semantic.languages: 'english' is not the code of a language such as uk or en\n" },
+		{ "--server.allowed_hosts=http://x", "--server.allowed_hosts: 'http://x' is not a host's name: without a scheme, a port or a path, such as chat.example\n" },
 		{ "--semantic.aliases=/nonexistent/a", "--semantic.aliases: /nonexistent/a: No such file or directory\n" },
 		{ "--semantic.stopwords=/nonexistent", "--semantic.stopwords: /nonexistent: No such file or directory\n" },
 		{ "--semantic.stopwords=/dev/null", "--semantic.stopwords: /dev/null: is not a directory\n" },
@@ -653,6 +654,8 @@ static void change_everything(FILE *f)
 				fprintf(f, "http://a , https://b:1/\n");
 			else if (!strcmp(o->name, "semantic.languages"))
 				fprintf(f, "de\n");
+			else if (!strcmp(o->name, "server.allowed_hosts"))
+				fprintf(f, "*.example, ::1\n");
 			else if (!strcmp(o->name, "server.socket_mode"))
 				fprintf(f, "0666\n");
 			else if (o->kind == KIND_NUMBERS)
