@@ -23,7 +23,7 @@ enum {
 	PENDING_BYTES = 32 << 20,             /* put and not yet committed; beyond it a put is refused */
 	PENDING_LOOKED = 2048,                /* pending entries one query scores at most */
 	PENDING_BUCKETS = 4096,
-	QUERY_LOOKED = 16384,                 /* postings one query reads at most: about 10 ms of a loop's time */
+	QUERY_LOOKED = 2048,                  /* postings one query reads at most: about 1 ms of a loop's time */
 	WALK_STEP = 512,                      /* entries a walk looks at in one step */
 	WALK_ROWS_MAX = 1000,                 /* rows one walk returns at most */
 	NOTES_MAX = 4096,                     /* entries a link remembers to have been used, between two folds */
@@ -177,9 +177,10 @@ struct doc_view { const uint8_t *key; struct slice question; };
 bool tables_doc(const void *record, size_t len, struct doc_view *view);
 
 /* Enters the stored entries nearest to the query into best; `what` is the record in the transaction's memory.
- * skip() says which keys the pending table knows better. */
+ * skip() says which keys the pending table knows better; bounded: there is more than QUERY_LOOKED. */
 int tables_near(struct store_link *l, const struct store_query *q, const struct near_query *nq, int64_t now,
-		bool (*skip)(struct embedded *, const uint8_t *key), struct near_best *best, MDB_val records[STORE_PROPOSALS]);
+		bool (*skip)(struct embedded *, const uint8_t *key), struct near_best *best, MDB_val records[STORE_PROPOSALS],
+		bool *bounded);
 
 /* Gets may see something else from here on: after every change. */
 static inline void embedded_changed(struct embedded *s)
@@ -193,7 +194,7 @@ void pending_add(struct embedded *s, struct op *op);
 void pending_remove(struct embedded *s, struct op *op);
 struct op *pending_find(struct embedded *s, const uint8_t key[KEY_BYTES]);   /* the newest; not held */
 void pending_near(struct embedded *s, const struct store_query *q, const struct near_query *nq, int64_t now,
-		  struct near_best *best);       /* what is entered is held */
+		  struct near_best *best, bool *bounded);       /* what is entered is held */
 void op_drop(struct op *op);                  /* gives a hold back; any thread, without the lock */
 
 void op_end(struct op *op);                   /* the same, when it was the writer's or the link's: with a walk's rows */

@@ -91,7 +91,7 @@ static bool entered(const struct near_best *best, const struct op *op)
 }
 
 void pending_near(struct embedded *s, const struct store_query *q, const struct near_query *nq, int64_t now,
-		  struct near_best *best)
+		  struct near_best *best, bool *bounded)
 {
 	size_t looked = 0;
 
@@ -103,8 +103,10 @@ void pending_near(struct embedded *s, const struct store_query *q, const struct 
 				if (p->place != place || op->total < q->least || op->total > q->most ||
 				    op->expires_ms <= now || memcmp(op->scope, q->scope, KEY_BYTES) != 0)
 					continue;
-				if (looked++ == PENDING_LOOKED)
+				if (looked++ == PENDING_LOOKED) {
+					*bounded = true;
 					return;
+				}
 				double score = near_score(nq, op->words, op->words_len);
 				if (score <= 0 || !near_enters(best, score, UINT64_MAX) || entered(best, op) ||
 				    pending_find(s, op->key) != op)

@@ -566,7 +566,8 @@ static int read_postings(MDB_cursor *c, const struct store_query *q, uint64_t te
 }
 
 int tables_near(struct store_link *l, const struct store_query *q, const struct near_query *nq, int64_t now,
-		bool (*skip)(struct embedded *, const uint8_t *key), struct near_best *best, MDB_val records[STORE_PROPOSALS])
+		bool (*skip)(struct embedded *, const uint8_t *key), struct near_best *best, MDB_val records[STORE_PROPOSALS],
+		bool *bounded)
 {
 	struct tables *t = &l->store->t;
 	struct rarity rare[STORE_WORDS_MAX];
@@ -588,6 +589,7 @@ int tables_near(struct store_link *l, const struct store_query *q, const struct 
 	}
 	if (e)
 		return e;
+	*bounded |= n == QUERY_LOOKED;
 	qsort(l->looked, n, sizeof *l->looked, by_number);     /* one under several terms is looked at once, pages in order */
 	for (size_t i = 0; i < n; i++) {
 		uint64_t doc = l->looked[i];

@@ -12,7 +12,7 @@ enum { SAY_AGAIN_MS = 10 * 60 * 1000, LINK_AGAIN_MS = 1000, REFUSED_MS = 60 * 10
 
 static const struct { const char *begins, *to_do; bool lasts; } kinds[REDIS_KINDS] = {
 	[REDIS_KIND_NOPERM] = { "NOPERM", "give the user of redis.url the right to this (ACL SETUSER), for all keys under redis.prefix", true },
-	[REDIS_KIND_NOAUTH] = { "NOAUTH", "put the password into redis.url", true },
+	[REDIS_KIND_NOAUTH] = { "NOAUTH", "put the password into redis.url (best by OLLACACHE_REDIS_URL)", true },
 	[REDIS_KIND_WRONGPASS] = { "WRONGPASS", "correct the user and password in redis.url", true },
 	[REDIS_KIND_OOM] = { "OOM", "raise its maxmemory, or set maxmemory-policy to allkeys-lru", false },
 	[REDIS_KIND_READONLY] = { "READONLY", "it is a replica: name the master in redis.url, or its Sentinels", false },

@@ -217,6 +217,11 @@ static void on_changed(struct redis_link *link, const char *why)
 	}
 	if (n->lost == 0 && n->asking)
 		redis_failed(l->store);
+	if (l->stopping) {
+		while (n->first)
+			end(n->first, false);
+		return;
+	}
 	/* when the server is away the other link tells it; and one connection that was lost says nothing yet */
 	if (redis_link_up(&l->redis) && n->lost++ > 0)
 		redis_health_fails(&l->store->health, REDIS_PART_NEAR_LINK, why);

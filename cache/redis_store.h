@@ -46,6 +46,7 @@ struct store_link {
 	struct redis_near near;
 	struct redis_ear ear;
 	struct redis *store;
+	bool stopping;                        /* its connections are cut by ourselves: nothing to be told */
 	struct redis_op *ops;                 /* under way, for detach */
 	size_t n_ops;
 	uv_timer_t counter, later;

@@ -119,6 +119,9 @@ struct store_ops {
 	void (*walk)(struct store_link *, struct store_walk *);
 	struct store_state (*state)(struct store *);                   /* any thread */
 	void (*flush)(struct store_link *);                            /* end of a turn: send what was gathered */
+	/* The end is near, and nobody waits any longer: gets and walks under way fail, puts and drops are said not to be done
+	 * (they may be, all the same). Before detach(); their callbacks come from within. */
+	void (*stop)(struct store_link *);
 	void (*close)(struct store *);                                 /* after every detach; commits what is pending */
 };
 struct store {

@@ -224,6 +224,7 @@ static enum store_news embedded_get(struct store_link *l, struct store_get *g)
 	size_t terms;
 
 	g->n_proposals = 0;
+	g->bounded = false;
 	g->place = 0;
 	if (q && !near_fits(q->words, q->n_words, &terms))
 		q = NULL;
@@ -233,7 +234,7 @@ static enum store_news embedded_get(struct store_link *l, struct store_get *g)
 		news = get_pending(s, g, now);
 	if (pending && q) {
 		pthread_mutex_lock(&s->lock);
-		pending_near(s, q, &nq, now, &waiting);
+		pending_near(s, q, &nq, now, &waiting, &g->bounded);
 		pthread_mutex_unlock(&s->lock);
 	}
 	if (mdb_txn_renew(l->txn)) {
@@ -249,7 +250,7 @@ static enum store_news embedded_get(struct store_link *l, struct store_get *g)
 		}
 		MDB_val records[STORE_PROPOSALS];
 		if (q && ok)
-			ok = !mdb_cursor_renew(l->txn, l->terms) && !tables_near(l, q, &nq, now, is_pending, &stored, records);
+			ok = !mdb_cursor_renew(l->txn, l->terms) && !tables_near(l, q, &nq, now, is_pending, &stored, records, &g->bounded);
 		if (q && ok)
 			ok = propose_best(g, &waiting, &stored);
 		mdb_txn_reset(l->txn);
@@ -455,6 +456,35 @@ static void embedded_flush(struct store_link *l)
 	(void)l;                                       /* the writer is told at once */
 }
 
+static struct op *first_of(struct op *ops, const struct store_link *l)
+{
+	while (ops && (ops->link != l || ops->kind == OP_WALK))
+		ops = ops->next;
+	return ops;
+}
+
+/* The writer does what was queued all the same, if its disk lets it; only nobody hears of it. */
+static void embedded_stop(struct store_link *l)
+{
+	struct embedded *s = l->store;
+
+	for (;;) {
+		pthread_mutex_lock(&s->lock);
+		struct op *op = first_of(s->queue, l);
+		if (!op)
+			op = first_of(s->batch, l);
+		void (*done)(void *, bool) = op ? op->done : NULL;
+		void *arg = op ? op->arg : NULL;
+		if (op)
+			op->link = NULL;
+		pthread_mutex_unlock(&s->lock);
+		if (!op)
+			return;
+		if (done)
+			done(arg, false);
+	}
+}
+
 static void embedded_free(struct embedded *s)
 {
 	embedded_file_close(s);
@@ -491,6 +521,7 @@ static const struct store_ops embedded_ops = {
 	.walk = embedded_walk,
 	.state = embedded_state,
 	.flush = embedded_flush,
+	.stop = embedded_stop,
 	.close = embedded_close,
 };
 

@@ -454,6 +454,8 @@ static void on_changed(struct redis_link *link, const char *why)
 	struct redis *s = l->store;
 	bool up = why == NULL;
 
+	if (l->stopping)
+		return;
 	if (l->was_up && !up)
 		redis_failed(s);
 	if (l->was_up != up && atomic_fetch_add(&s->links_down, up ? -1 : 1) == 1 && up)
@@ -566,6 +568,15 @@ static void redis_flush(struct store_link *l)
 	redis_link_flush(&l->near.link);
 }
 
+static void redis_stop(struct store_link *l)
+{
+	l->stopping = true;
+	redis_link_drop(&l->near.link, "");
+	redis_link_drop(&l->redis, "");
+	while (l->ops && l->ops->refused)              /* what was to be told in the next turn */
+		l->ops->end(l->ops);
+}
+
 static void redis_close(struct store *store)
 {
 	struct redis *s = of(store);
@@ -590,6 +601,7 @@ static const struct store_ops redis_ops = {
 	.walk = redis_walk,
 	.state = redis_state,
 	.flush = redis_flush,
+	.stop = redis_stop,
 	.close = redis_close,
 };
 

@@ -26,7 +26,7 @@
 #include "proxy/start_report.h"
 #include "proxy/worker.h"
 
-enum { EXIT_BAD_CONFIG = 1, EXIT_CANNOT_START = 2, LOOK_AGAIN_MS = 100,
+enum { EXIT_BAD_CONFIG = 1, EXIT_CANNOT_START = 2, LOOK_AGAIN_MS = 100, AT_LAST_MS = 5000,
        TOLD_TWICE_US = 1000000 /* timeout(1) and service managers signal a process and its group: that is once */ };
 
 static struct shared shared;
@@ -202,8 +202,29 @@ static void print_state(void)
 	buf_fini(&out);
 }
 
+/* Whatever is still waited for then, a disk that does not answer or a server of names, is not waited for any longer. */
+static void *end_at_last(void *arg)
+{
+	const int64_t *drain_ms = arg;
+	const struct timespec wait = { .tv_sec = (*drain_ms + AT_LAST_MS) / 1000, .tv_nsec = *drain_ms % 1000 * 1000000 };
+
+	while (nanosleep(&wait, NULL))
+		;
+	log_line(LOG_ERROR, "main", "stopping at once: something did not end within %d s after server.drain_timeout; what was not yet on disk is lost",
+	         AT_LAST_MS / 1000);
+	log_writer_stop();
+	_exit(0);
+}
+
 static void drain(void)
 {
+	static int64_t drain_ms;
+	pthread_t at_last;
+
+	drain_ms = config->server_drain_timeout;
+	if (!pthread_create(&at_last, NULL, end_at_last, &drain_ms))
+		pthread_detach(at_last);
+
 	log_line(LOG_INFO, "main", "stopping: answers on their way have %lld s to end (server.drain_timeout); a second signal ends at once",
 	         (long long)(config->server_drain_timeout / 1000));
 	notify("STOPPING=1");

@@ -94,6 +94,11 @@ static void wind_up(struct worker *w)
 		if (w->n_exchanges || w->n_landings)
 			uv_sleep(1);
 	} while ((w->n_exchanges || w->n_landings) && clock_us() < until);
+	if (w->link && (w->n_exchanges || w->n_landings)) {    /* they wait for a store that does not answer */
+		w->shared->store->ops->stop(w->link);
+		for (int i = 0; i < 3; i++)
+			uv_run(&w->loop.uv, UV_RUN_NOWAIT);
+	}
 	if (w->n_exchanges)
 		log_line(LOG_WARN, "worker", "%zu requests could not be ended in time", w->n_exchanges);
 	alarm_clear(&w->alarms, &w->drain);

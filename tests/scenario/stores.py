@@ -215,7 +215,45 @@ def like_questions_end_at_their_bound(s):
     assert not lines(p, 'warn'), lines(p, 'warn')
 
 
-TESTS = [refused_keys_are_said_once_per_kind, near_questions_refused_cost_no_more_than_that, get_set_and_del_are_enough,
+def stops_while_redis_is_frozen(s):
+    """One answer waits to be looked up, one to be kept, with a redis.timeout far longer than the drain."""
+    f, r = s.fake(), s.redis()
+    p = s.proxy(f, {'cache.store': 'redis', 'redis.url': r.url, 'redis.timeout': '60s', 'server.workers': 1, 'server.drain_timeout': '1s'})
+    p.ready()
+    p.wait_stat('store_up', 1)
+    assert p.generate('warm', stream=False).cache == 'miss'
+    c = p.open('POST', '/api/generate', {'model': 'llama3.2', 'prompt': '[[barrier=b]] x', 'stream': False})
+    f.wait('running', 1)
+    r.process.send_signal(signal.SIGSTOP)
+    try:
+        f.release('b')
+        assert c.reply().status == 200
+        p.open('POST', '/api/generate', {'model': 'llama3.2', 'prompt': 'a second look at many words', 'stream': False})
+        time.sleep(0.3)
+        p.process.send_signal(signal.SIGTERM)
+        assert p.process.wait(LATE) == 0, p.said()
+    finally:
+        r.process.send_signal(signal.SIGCONT)
+
+
+def stops_while_the_upstream_is_frozen(s):
+    f = s.fake()
+    p = s.proxy(f, {'server.workers': 2, 'server.drain_timeout': '1s'})
+    p.ready()
+    assert p.generate('warm', stream=False).cache == 'miss'
+    f.process.send_signal(signal.SIGSTOP)
+    try:
+        waiting = [p.open('POST', path, {'model': 'llama3.2', 'prompt': 'frozen %s' % path, 'stream': stream})
+                   for path in ('/api/generate', '/api/show') for stream in (True, False)]
+        time.sleep(0.3)
+        p.process.send_signal(signal.SIGTERM)
+        assert p.process.wait(LATE) == 0, p.said()
+    finally:
+        f.process.send_signal(signal.SIGCONT)
+    assert waiting
+
+
+TESTS = [stops_while_redis_is_frozen, stops_while_the_upstream_is_frozen, refused_keys_are_said_once_per_kind, near_questions_refused_cost_no_more_than_that, get_set_and_del_are_enough,
          full_memory_is_said_and_reading_goes_on, a_change_of_redis_is_one_line_with_its_cause, a_slow_near_look_up_never_costs_an_exact_one,
          like_questions_end_at_their_bound]
 
