@@ -123,6 +123,16 @@ static void on_http_end(struct http *h, enum err e)
 
 /* ---- bytes ---- */
 
+/* How long the upstream may say nothing at first. A plain answer may take long, or will never come, and nothing tells which: if
+ * another host could answer it as well, that one is asked after the time in which a stream would have begun. */
+static int64_t first_limit(const struct private *t)
+{
+	const struct transfer_request *rq = &t->rq;
+	bool elsewhere = transfer_tells(t) && hosts_well(t->u->hosts, failure_left(t, ERR_UPSTREAM_SLOW));
+
+	return !rq->answer_ms || (elsewhere && rq->first_byte_ms < rq->answer_ms) ? rq->first_byte_ms : rq->answer_ms;
+}
+
 /* How much longer the upstream may take to go on. */
 static int64_t patience(const struct private *t)
 {
@@ -137,7 +147,7 @@ static int64_t patience(const struct private *t)
 	else if (h->heard)
 		left = rq->idle_ms - (now - h->heard_at);        /* once begun a head comes whole, not a byte now and then */
 	else
-		left = (rq->answer_ms ? rq->answer_ms : rq->first_byte_ms) - (now - h->last_sign);
+		left = first_limit(t) - (now - h->last_sign);
 	int64_t whole = rq->answer_ms && rq->kind == TRANSFER_GENERATION ? rq->answer_ms - (now - t->asked_at) : left;
 	return whole < left ? whole : left;
 }
@@ -248,7 +258,7 @@ static enum err send_off(struct private *t)
 	if (e)
 		return e;
 	count(t, &u->metrics->upstream_requests);
-	wait_on(t, t->rq.answer_ms ? t->rq.answer_ms : t->rq.first_byte_ms);
+	wait_on(t, patience(t));
 	return ERR_OK;
 }
 

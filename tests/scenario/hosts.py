@@ -157,6 +157,20 @@ def a_hung_one_is_passed_over(s):
     assert 'others are asked first' in p.said()
 
 
+def a_plain_answer_that_does_not_come_is_asked_for_elsewhere(s):
+    """Nothing tells a long one from one that never comes; where both hosts take long, the second has all the time there is."""
+    a, b, p = two(s, {'upstream.first_byte_timeout': '500ms', 'upstream.answer_timeout': '1h'})
+    a.order('rule?path=/api/generate&mode=hang')
+    a.order('rule?path=/v1/chat/completions&mode=hang')
+    for i in range(4):
+        assert p.generate('q%d' % i, stream=False).status == 200
+        assert p.post('/v1/chat/completions', {'model': 'llama3.2', 'messages': MESSAGES}).status == 200
+    assert len(a.log('/api/generate')) + len(a.log('/v1/chat/completions')) == 1
+    a.order('rule?path=/api/generate')
+    r = p.generate('[[tokens=10 pace_ms=150]] long', stream=False)
+    assert r.status == 200, r
+
+
 def an_error_of_the_question_is_its_answer(s):
     """500 and 400 are not another host's to answer, and speak against nobody."""
     a, b, p = two(s)
@@ -340,6 +354,7 @@ def our_own_shortage_is_not_the_upstreams(s):
 TESTS = [whatever_names_a_model_goes_where_it_is, what_no_host_is_known_to_have_is_sought,
          a_body_streams_and_its_model_is_looked_for_in_its_beginning, lists_are_merged,
          what_changes_models_goes_to_the_first, ties_take_turns, busy_ones_are_passed_over, a_hung_one_is_passed_over,
+         a_plain_answer_that_does_not_come_is_asked_for_elsewhere,
          an_error_of_the_question_is_its_answer, candidates_go_elsewhere_too, the_limit_holds_whatever_passes, idle_uploads_take_no_place,
          waiting_in_line_is_seen, the_line_ends_in_503, a_plain_answer_has_a_limit_of_its_own, a_head_comes_whole, a_502_says_where_and_why,
          our_own_shortage_is_not_the_upstreams]
