@@ -6,8 +6,8 @@
 # taken within a round. Everything listens on loopback, lives in a temporary directory, and is ended by its process id.
 #
 #   QUICK=1       fewer and shorter rounds: a look, not a result
-#   ONLY="a b"    only these parts: hits shapes ttfb streams idle cancel lookup semantic complex start
-#   ROUNDS=n      rounds of each measurement (5; quick 2); hits and shapes have 2n + 1, of a second each (quick 0.35)
+#   ONLY="a b"    only these parts: hits logged shapes ttfb streams idle cancel lookup semantic complex start
+#   ROUNDS=n      rounds of each measurement (5; quick 2); hits, logged and shapes have 2n + 1, of a second each (quick 0.35)
 #   OUT=file      where the tables go (a whole run: docs/benchmarks.md; else build/bench/report.md)
 #   PROFILE=1     perf's view of ollacache in each measurement, to build/bench/profile-PART-CASE-TARGET.txt
 #   OLLACACHE=f   the program to measure (./ollacache); FLAGS="--a.b=c" more options for it
@@ -16,7 +16,7 @@ cd "$(dirname "$0")/../.."
 root=$PWD
 
 quick=${QUICK:-0}
-all="hits shapes ttfb streams idle cancel lookup semantic complex start"
+all="hits logged shapes ttfb streams idle cancel lookup semantic complex start"
 only=${ONLY:-$all}
 if [ "$quick" = 1 ]; then rounds=${ROUNDS:-2} seconds=0.35; else rounds=${ROUNDS:-5} seconds=1; fi
 hits_rounds=$((2 * rounds + 1))                # short ones: a noisy machine changes from one second to the next
@@ -37,6 +37,7 @@ need nginx nginx-light
 need haproxy haproxy
 need varnishd varnish
 need redis-server redis-server
+need wrk wrk
 need taskset util-linux
 if [ ${#missing[@]} -gt 0 ]; then
 	say "installing ${missing[*]}"
@@ -86,7 +87,7 @@ trap finish EXIT
 trap 'exit 130' INT TERM
 
 base=$((12000 + ($$ * 16) % 18000))
-up_port=$base nginx_port=$((base + 1)) nginx_cache_port=$((base + 2)) nginx_tuned_port=$((base + 9)) haproxy_port=$((base + 3)) varnish_port=$((base + 4))
+up_port=$base nginx_port=$((base + 1)) nginx_cache_port=$((base + 2)) nginx_tuned_port=$((base + 9)) nginx_logged_port=$((base + 10)) haproxy_port=$((base + 3)) varnish_port=$((base + 4))
 ours_port=$((base + 5)) redis_port=$((base + 7)) ours_redis_port=$((base + 8))
 board=$tmp/board
 
@@ -141,6 +142,19 @@ start_nginx() {
 		}
 		server {
 			listen 127.0.0.1:$nginx_cache_port backlog=8192;
+			location / {
+				proxy_pass http://bench;
+				proxy_buffer_size 16k;
+				proxy_buffers 8 16k;
+				proxy_cache answers;
+				proxy_cache_methods POST;
+				proxy_cache_key "\$request_uri|\$request_body";
+				proxy_cache_valid 200 1d;
+			}
+		}
+		server {
+			listen 127.0.0.1:$nginx_logged_port backlog=8192;
+			access_log $tmp/nginx/access.log combined;
 			location / {
 				proxy_pass http://bench;
 				proxy_buffer_size 16k;
@@ -298,6 +312,40 @@ start_bare() {
 	bare_pid=$!
 	started+=("$bare_pid")
 	wait_port $bare_port bare
+}
+
+# Both with their default logs into a file, asked by somebody else's load generator.
+wrk_round() { # TARGET ROUND PORT
+	local told
+	told=$("${on_load[@]}" wrk -t1 -c64 -d1s -s "$tmp/ask.lua" "http://127.0.0.1:$3" 2>"$tmp/measure.log") || true
+	# wrk counts replies of 400 and more apart, and those would be fast
+	if awk '/Non-2xx/ { bad = 1 } /Requests\/sec/ { print $2; got = 1 } END { exit bad || !got }' <<<"$told" >"$tmp/rps"; then
+		note "logged 64 $1 $2 rps $(cat "$tmp/rps")"
+	else
+		note "logged 64 $1 $2 failed 1"
+	fi
+}
+part_logged() {
+	local r
+	cat >"$tmp/ask.lua" <<-'LUA'
+	local asked, n = {}, 0
+	init = function()
+		for i = 0, 63 do
+			asked[i] = wrk.format('POST', '/api/generate', { Host = '127.0.0.1', ['Content-Type'] = 'application/json' },
+				'{"model":"bench","prompt":"logged question number ' .. i .. '","stream":false}')
+		end
+	end
+	request = function()
+		n = n + 1
+		return asked[n % 64]
+	end
+	LUA
+	start_ours ours $ours_port --log.level=info || return 1
+	for r in $(round_list $hits_rounds); do
+		wrk_round nginx "$r" $nginx_logged_port
+		wrk_round ours "$r" $ours_port
+	done
+	stop_pid "$ours_pid"
 }
 
 part_shapes() {
