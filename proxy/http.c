@@ -290,10 +290,27 @@ static enum err dial(struct http *h)
 	return h->peer ? ERR_OK : ERR_NO_MEMORY;
 }
 
-/* The upstream had closed what it had long had open, and the request crossed that: nothing was done of it. */
+static uint64_t length_announced(const struct transfer_request *rq)
+{
+	return rq->upload_length < 0 ? 0 : (uint64_t)rq->upload_length;
+}
+
+static bool rewind_upload(struct http *h)
+{
+	if (!h->upload_begun)
+		return true;
+	if (!h->ops->on_rewind || !h->ops->on_rewind(h))
+		return false;
+	h->upload_begun = h->upload_whole = h->upload_paused = false;
+	h->upload_left = length_announced(h->rq);
+	return true;
+}
+
+/* The upstream had closed what it had long had open, and the request crossed that: nothing was done of it, most likely. What
+ * must not be done twice is not sent again. */
 static bool try_afresh(struct http *h)
 {
-	if (!h->used || h->heard || h->upload_begun)
+	if (!h->used || h->heard || h->rq->kind == TRANSFER_CHANGE || !rewind_upload(h))
 		return false;
 	http_stop(h);
 	enum err e = put_head(h);
@@ -364,7 +381,7 @@ enum err http_start(struct http *h, struct peers *peers, struct loop *loop, int 
 {
 	buf_fini(&h->head);
 	*h = (struct http){ .user = { on_open, on_ready }, .peers = peers, .loop = loop, .ops = ops, .rq = rq, .host = host,
-	                    .last_sign = loop_now(loop), .upload_left = rq->upload_length < 0 ? 0 : (uint64_t)rq->upload_length };
+	                    .last_sign = loop_now(loop), .upload_left = length_announced(rq) };
 	buf_init(&h->out, REQUEST_HEAD_MOST);
 	buf_init(&h->head, UPSTREAM_HEAD_BYTES);
 	http_parser_init(&h->parser, HTTP_RESPONSE);

@@ -47,6 +47,8 @@ struct http_ops {
 	void (*on_bytes)(struct http *h, struct slice bytes);
 	/* Streamed bodies: fills to, returns how much; 0 is the end, UPLOAD_PAUSE waits for http_upload_more(). */
 	size_t (*on_upload)(struct http *h, char *to, size_t max);
+	/* It is wanted from its beginning once more; false: that is gone. NULL: it never can be. */
+	bool (*on_rewind)(struct http *h);
 	void (*on_end)(struct http *h, enum err e);
 };
 #define UPLOAD_PAUSE SIZE_MAX

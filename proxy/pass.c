@@ -24,6 +24,7 @@ struct pass {
 	struct buf list;                 /* a list of models, to which more are added */
 	bool changes;                    /* it may change the upstream's models */
 	struct model_change change;
+	bool again;                      /* `up` has the body from its beginning: it can be sent again until the reply begins */
 	bool up_whole, up_paused, waits;   /* waits: the upstream asked for more than there was */
 };
 
@@ -68,6 +69,7 @@ static void on_head(struct transfer *t, int status)
 	bool known = length.at && slice_number(length, INT64_MAX, &n);
 
 	x->host = t->host;
+	x->pass->again = false;
 	if (!keeps_list(x, status))
 		reply_head(x, t, status, known ? (int64_t)n : -1);
 }
@@ -162,6 +164,23 @@ static void on_end(struct transfer *t, enum err e)
 
 /* ---- the client's body ---- */
 
+static void drop_sent(struct pass *p)
+{
+	p->up_at = p->up.len = 0;
+	if (p->up.room > PASS_WINDOW)
+		buf_fini(&p->up);
+}
+
+static bool on_rewind(struct transfer *t)
+{
+	struct pass *p = ((struct exchange *)t->owner)->pass;
+
+	if (p->again)
+		p->up_at = 0;
+	p->waits &= !p->again;
+	return p->again;
+}
+
 static size_t on_upload(struct transfer *t, char *to, size_t max)
 {
 	struct exchange *x = t->owner;
@@ -178,9 +197,8 @@ static size_t on_upload(struct transfer *t, char *to, size_t max)
 	memcpy(to, p->up.at + p->up_at, n);
 	p->up_at += n;
 	if (p->up_at == p->up.len) {
-		p->up_at = p->up.len = 0;
-		if (p->up.room > PASS_WINDOW)
-			buf_fini(&p->up);
+		if (!p->again)
+			drop_sent(p);
 		exchange_share_back(x);          /* of what had been kept before it was known that it passes */
 	}
 	if (p->up_paused && p->up.len - p->up_at < PASS_WINDOW / 2 && x->request) {
@@ -191,7 +209,7 @@ static size_t on_upload(struct transfer *t, char *to, size_t max)
 }
 
 static const struct transfer_ops pass_ops = {
-	.on_head = on_head, .on_bytes = on_bytes, .on_end = on_end, .on_upload = on_upload,
+	.on_head = on_head, .on_bytes = on_bytes, .on_end = on_end, .on_upload = on_upload, .on_rewind = on_rewind,
 };
 
 size_t pass_body(struct exchange *x, struct slice bytes)
@@ -205,7 +223,8 @@ size_t pass_body(struct exchange *x, struct slice bytes)
 		x->body_bytes -= bytes.len;
 		return 0;
 	}
-	if (p->up_at) {
+	p->again &= p->up.len + bytes.len <= PASS_WINDOW;
+	if (p->up_at && !p->again) {
 		buf_cut(&p->up, p->up_at);
 		p->up_at = 0;
 	}
@@ -273,6 +292,7 @@ void pass_begin(struct exchange *x, bool whole)
 		.answer_ms = r->has_body && !to.streams ? c->upstream_answer_timeout : 0,
 	};
 	p->up_whole = whole;
+	p->again = p->rq.upload && p->up.len <= PASS_WINDOW;
 	if (p->rq.method && !x->arena.full)
 		p->transfer = upstream_start(x->worker->upstream, &p->rq, &pass_ops, x);
 	if (!p->transfer)

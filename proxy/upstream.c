@@ -218,8 +218,16 @@ static size_t on_http_upload(struct http *h, char *to, size_t max)
 	return t->ops->on_upload(&t->pub, to, max);
 }
 
+static bool on_http_rewind(struct http *h)
+{
+	struct private *t = of_http(h);
+
+	return t->ops->on_rewind && t->ops->on_rewind(&t->pub);
+}
+
 static const struct http_ops http_ops = {
-	.on_head = on_http_head, .on_bytes = on_http_bytes, .on_upload = on_http_upload, .on_end = on_http_end,
+	.on_head = on_http_head, .on_bytes = on_http_bytes, .on_upload = on_http_upload, .on_rewind = on_http_rewind,
+	.on_end = on_http_end,
 };
 
 bool transfer_sent(const struct transfer *pub)

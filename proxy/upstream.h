@@ -29,6 +29,7 @@ struct transfer_ops {
 	void (*on_end)(struct transfer *t, enum err e);
 	/* Streamed bodies: as http_ops'; UPLOAD_PAUSE waits for upstream_upload_more(). */
 	size_t (*on_upload)(struct transfer *t, char *to, size_t max);
+	bool (*on_rewind)(struct transfer *t);
 	void (*on_queue)(struct transfer *t);        /* `queued` is another than before; may be NULL */
 };
 

@@ -37,6 +37,10 @@ class Scripted:
                         return
                     buf += got
                 head, _, buf = buf.partition(b'\r\n\r\n')
+                if re.search(rb'(?i)transfer-encoding: *chunked', head):
+                    while b'0\r\n\r\n' not in buf:
+                        buf += sock.recv(65536)
+                    head, buf = head + b'\r\nContent-Length: %d' % buf.index(b'0\r\n\r\n'), buf.replace(b'0\r\n\r\n', b'', 1)
                 n = re.search(rb'(?i)content-length: *(\d+)', head)
                 while n and len(buf) < int(n.group(1)):
                     buf += sock.recv(65536)
@@ -230,6 +234,42 @@ def several_connection_headers(s):
     u.stop()
 
 
+# ---- kept connections that are closed without a word ----
+
+def small_bodies_are_sent_again_once(s):
+    """The second request on each connection finds it closed: what may be done twice goes to a fresh one, once."""
+    served, tried = {}, []
+
+    def answer(sock, head, body):
+        tried.append((head.split(b' ')[1].decode(), len(body)))
+        served[sock] = served.get(sock, 0) + 1
+        if served[sock] > 1:
+            return False
+        say(sock, b'{"ok":1}')
+    u = Scripted(answer)
+    p = s.proxy(u.url, dict(OFF, **{'server.workers': 1, 'upstream.health_interval': '1h'}))
+
+    def second(method, path, body, chunked=False):
+        assert p.get('/first').status == 200              # a connection that was used and is kept
+        tried.clear()
+        if not chunked:
+            return p.ask(method, path, body)
+        c = Conn(p.where)
+        c.send(build(method, path, {'Transfer-Encoding': 'chunked'}) + in_chunks(body, 7))
+        r = c.reply()
+        c.close()
+        return r
+    for n in (2, 1000, 30000):
+        r = second('POST', '/v1/chat/completions', b'x' * n)
+        assert r.status == 200 and tried == [('/v1/chat/completions', n)] * 2, (n, r, tried)
+    assert second('POST', '/api/show', b'{"model":"x"}', chunked=True).status == 200
+    assert second('GET', '/api/ps', None).status == 200 and len(tried) == 2
+    for method, path, body in (('POST', '/api/copy', b'{}'), ('DELETE', '/api/delete', b'{}'), ('POST', '/unknown', b'x'), ('POST', '/v1/chat/completions', b'x' * 200000)):
+        r = second(method, path, body)
+        assert r.status == 502 and len(tried) <= 1, (path, r, tried)
+    u.stop()
+
+
 # ---- bodies around server.max_body ----
 
 def in_chunks(body, size):
@@ -354,7 +394,7 @@ def upstream_behind_a_path(s):
 
 
 TESTS = [nothing_behind_the_head, many_heads_on_one_connection, no_content_and_not_modified, old_clients_are_answered_in_their_version,
-         what_the_upstream_says_of_errors, encoded_answers_pass_and_are_not_kept, several_connection_headers, bodies_around_max_body,
+         what_the_upstream_says_of_errors, encoded_answers_pass_and_are_not_kept, several_connection_headers, small_bodies_are_sent_again_once, bodies_around_max_body,
          upstream_is_this_proxy, a_ring_of_proxies, upstream_behind_a_path]
 
 if __name__ == '__main__':
