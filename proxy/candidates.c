@@ -28,7 +28,7 @@ struct one {
 	struct answer answer;
 	struct buf text, tool_calls;         /* for the scorer */
 	double mean_logprob;
-	int status;
+	int status, host;
 	char content_type[FLIGHT_TYPE_MAX];
 	enum err error;
 	enum one_state state;
@@ -187,7 +187,7 @@ static void fly(struct candidates *cs, int winner, const struct score *scores)
 		fetch_fail(x, e);
 		return;
 	}
-	fetch_land(x, 200);
+	fetch_land(x, 200, o->host);
 	fetch_done(x);
 }
 
@@ -285,6 +285,7 @@ static void on_end(struct transfer *t, enum err e)
 	struct candidates *cs = o->all;
 
 	o->transfer = NULL;
+	o->host = t->host;
 	o->error = o->error ? o->error : e;
 	if (o == &cs->one[0] && *t->why)
 		cs->x->why = arena_text(&cs->x->arena, slice_text(t->why));      /* told if all fail */

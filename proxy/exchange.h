@@ -243,7 +243,7 @@ void fetch_start(struct exchange *x);
 void fetch_stop(struct exchange *x);             /* nobody reads any more */
 void fetch_room(struct exchange *x);             /* a slow reader has caught up */
 void fetch_writable(struct exchange *x);
-void fetch_land(struct exchange *x, int status); /* the flight's answer is whole: store it, finish it */
+void fetch_land(struct exchange *x, int status, int host);       /* the flight's answer, by that upstream, is whole: store it, finish it */
 void fetch_fail(struct exchange *x, enum err e);
 void fetch_queued(struct exchange *x, bool waits);       /* it waits for a place at an upstream, or no longer */
 void fetch_done(struct exchange *x);             /* the leader's part is over, whatever became of it */

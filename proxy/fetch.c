@@ -13,6 +13,7 @@
 #include "cache/entry.h"
 #include "proxy/base/log.h"
 #include "proxy/candidates.h"
+#include "proxy/confirm.h"
 #include "proxy/exchange.h"
 #include "proxy/headers.h"
 #include "proxy/semantic.h"
@@ -99,7 +100,7 @@ static void on_stored(void *arg, bool stored)
 	free(l);
 }
 
-static bool store(struct exchange *x, const struct answer *a, const struct flight_head *head)
+static bool store(struct exchange *x, const struct answer *a, const struct flight_head *head, int host)
 {
 	struct entry_meta m = {
 		.created_ms = head->created_ms, .expires_ms = head->expires_ms, .family = x->family, .stream = head->stream, .length = a->length,
@@ -129,6 +130,7 @@ static bool store(struct exchange *x, const struct answer *a, const struct fligh
 	x->worker->n_landings++;
 	x->worker->shared->store->ops->put(x->worker->link, &item, on_stored, l);
 	x->worker->shared->store->ops->flush(x->worker->link);   /* on its way before the client can ask again */
+	confirm_begin(x->worker, x->key, host, m.model, x->digest);
 	buf_fini(&entry);
 	return true;
 }
@@ -146,7 +148,7 @@ static bool prompt_cut(struct exchange *x, const struct answer *a)
 	return true;
 }
 
-void fetch_land(struct exchange *x, int status)
+void fetch_land(struct exchange *x, int status, int host)
 {
 	struct flight *f = x->lead_flight;
 	const struct answer *a = flight_answer(f);       /* only the leader writes to it, and that is us */
@@ -167,7 +169,7 @@ void fetch_land(struct exchange *x, int status)
 	if (!policy_refreshes(x->bypass) || !x->keyed)
 		why = why == STORABLE ? bypass_reason(x->bypass) : why;
 	if (why == STORABLE && x->worker->link)
-		stored = store(x, a, &head);
+		stored = store(x, a, &head, host);
 	else if (x->bypass != BYPASS_OFF)
 		count_unstored(x, why == STORABLE ? ASKED_NOT_TO : why);
 	if (!stored)
@@ -238,7 +240,7 @@ static bool on_line(void *arg, struct slice line)
 			log_line(LOG_WARN, "upstream", "a line that is not an answer: %s", err_info[e].name);
 		} else if (whole) {
 			f->ended = true;
-			fetch_land(x, f->transfer->status);  /* stored, or on its way there, before the client has the last line */
+			fetch_land(x, f->transfer->status, f->transfer->host);  /* stored, or on its way there, before the client has the last line */
 			alarm_set(&x->worker->alarms, &f->last_chunk, LAST_CHUNK_MS, on_no_last_chunk);
 		}
 	}
@@ -294,7 +296,7 @@ static void stream_end(struct exchange *x, enum err e)
 			flight_shut(x->lead_flight);
 			if (!f->last_error && whole && !f->ended) {
 				f->ended = true;
-				fetch_land(x, f->transfer->status);
+				fetch_land(x, f->transfer->status, f->transfer->host);
 			}
 		}
 		send_raw(x, rest, false);
@@ -401,7 +403,7 @@ static void whole_end(struct exchange *x, enum err e)
 	}
 	flight_shut(x->lead_flight);
 	if (whole) {
-		fetch_land(x, status);
+		fetch_land(x, status, f->transfer->host);
 		if (!renamed(x))
 			reply_as_it_came(x, &head);
 		fetch_done(x);

@@ -232,6 +232,16 @@ void models_wait_look(struct models *m, struct models_waiter *w, int host)
 	pthread_mutex_unlock(&m->lock);
 }
 
+void models_wait_next_look(struct models *m, struct models_waiter *w, int host)
+{
+	pthread_mutex_lock(&m->lock);
+	w->one = true;
+	w->host = host;
+	w->look = 0;
+	wait_for(m, w);
+	pthread_mutex_unlock(&m->lock);
+}
+
 void models_unwait(struct models *m, struct models_waiter *w)
 {
 	pthread_mutex_lock(&m->lock);
@@ -324,13 +334,14 @@ static void replace(struct models *m, struct list *l, struct model *models, size
 }
 
 /* With the lock held. */
-static void tell_waiters(struct models *m, int host)
+static void tell_waiters(struct models *m, int host, bool answered)
 {
 	for (struct models_waiter *w = m->waiters, *next; w; w = next) {
 		next = w->next;
 		if (w->one && (w->host != host || w->look > m->list[host].ended))
 			continue;
 		stop_waiting(w);
+		w->answered = answered;
 		loop_post(w->loop, &w->mail);
 	}
 }
@@ -353,7 +364,7 @@ bool models_look_ended(struct models *m, int host, struct slice tags)
 		replace(m, l, models, n, sum);
 	l->settled = true;
 	l->ended = l->begun;
-	tell_waiters(m, host);
+	tell_waiters(m, host, same || models);
 	pthread_mutex_unlock(&m->lock);
 	return same || models;
 }

@@ -25,6 +25,7 @@ struct models_waiter {                       /* embedded in its owner, which set
 	bool one;                            /* it waits for a look at one host, else for the end of any */
 	int host;
 	uint64_t look;                       /* the number of the look it waits for */
+	bool answered;                       /* set before its mail is posted: the look brought a list */
 	bool waits;                          /* guarded by the lock, as are: */
 	struct models_waiter *next, **at;
 };
@@ -47,6 +48,8 @@ uint64_t models_generation(struct models *m);
 void models_want_look(struct models *m, int host);
 /* The same, and mail when it has ended, whichever way. */
 void models_wait_look(struct models *m, struct models_waiter *w, int host);
+/* As models_wait_look(), for a look that comes without being wanted: after one that brought nothing. */
+void models_wait_next_look(struct models *m, struct models_waiter *w, int host);
 void models_unwait(struct models *m, struct models_waiter *w);
 
 /* ---- the health checker's side ---- */

@@ -7,6 +7,7 @@
 #include "proxy/base/log.h"
 #include "proxy/base/log_writer.h"
 #include "proxy/check.h"
+#include "proxy/confirm.h"
 #include "proxy/exchange.h"
 #include "proxy/history.h"
 #include "proxy/journal.h"
@@ -101,6 +102,7 @@ static void wind_up(struct worker *w)
 	}
 	if (w->n_exchanges)
 		log_line(LOG_WARN, "worker", "%zu requests could not be ended in time", w->n_exchanges);
+	confirm_stop_all(w);
 	alarm_clear(&w->alarms, &w->drain);
 	w->loop.before_sleep = NULL;
 	if (w->link)

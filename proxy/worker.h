@@ -24,6 +24,7 @@ struct lexicon;
 struct scoring;
 struct seen;
 struct check;
+struct confirm;
 struct history;
 struct recent;
 struct journal;
@@ -68,6 +69,8 @@ struct worker {
 	size_t n_spare;
 	pthread_t thread;
 	int n;
+	struct confirm *confirms;            /* answers whose model is looked at once more (confirm.h) */
+	size_t n_confirms;
 	size_t n_landings;                   /* answers on their way into the store */
 	struct alarm drain;
 	int64_t drain_until;                 /* loop_now(); 0: not draining */

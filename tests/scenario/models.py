@@ -33,6 +33,7 @@ def failed_management_changes_nothing(s):
     f = s.fake()
     p = s.proxy(f, HOUR)
     kept(p)
+    until(lambda: looks(f) == 2, 'the answer was not confirmed')
     n = looks(f)
     f.order('rule?path=/api/tags&ms=300')
     for path, body, fake, status in (('/api/copy', {}, '', 400), ('/api/copy', {'source': 'never', 'destination': 'x'}, '', 404),
@@ -143,7 +144,7 @@ def same_bytes_follow_the_digest_that_counts(s):
     a, b = s.fake(name='a'), s.fake(name='b')
     b.order('digest?model=llama3.2&digest=other')
     p = s.proxy(a.url + ',' + b.url, dict(OFF, **{'server.workers': 1, 'upstream.health_interval': '200ms'}))
-    until(lambda: p.stats().get('upstream_up{%s}' % b.url, 1) == 1 and p.generate('warm').cache == 'exact', 'never ready')
+    p.wait_stat('upstream_up', 2)
     kept(p)
     a.stop()
     until(lambda: ' is down: ' in p.said(), p.said)
@@ -153,12 +154,80 @@ def same_bytes_follow_the_digest_that_counts(s):
     assert p.generate('q').cache == 'exact'
 
 
+# ---- the digest is confirmed after the answer ----
+def dropped(p):
+    return p.stats().get('unstored_answers.unconfirmed', 0)
+
+
+def a_model_replaced_meanwhile_leaves_nothing(s):
+    """Neither behind the proxy before the answer began, nor while it was made: nothing of the new one is kept as the old one's."""
+    for when in ('before', 'during'):
+        for stream in (True, False):
+            for complex_ in (None, 2):
+                f = s.fake(name='%s%s%s' % (when, stream, complex_))
+                p = s.proxy(f, HOUR, name='p%s%s%s' % (when, stream, complex_))
+                kept(p, 'old', stream=stream)
+                until(lambda: looks(f) >= 2, 'the first answer was not confirmed')
+                time.sleep(0.1)
+                old = next(m['digest'] for m in p.get('/api/tags').json()['models'] if m['name'] == 'llama3.2:latest')
+                headers = {'X-Complex': str(complex_)} if complex_ else {}
+                if when == 'before':
+                    f.order('digest?model=llama3.2&digest=new')
+                    assert p.generate('q', headers, stream=stream).cache == 'miss'
+                else:
+                    c = p.open('POST', '/api/generate', {'model': 'llama3.2', 'prompt': '[[barrier=b tokens=3]] q', 'stream': stream}, headers)
+                    f.wait('waiting')
+                    f.order('digest?model=llama3.2&digest=new')
+                    f.release('b')
+                    assert c.reply().whole
+                until(lambda: dropped(p) >= 1, p.said)
+                until(lambda: 'the model was replaced meanwhile' in p.said(), p.said)
+                f.order('digest?model=llama3.2&digest=' + old)
+                p.post('/api/copy', {'source': 'llama3.2', 'destination': 'mine'})
+                until(lambda: p.generate('old', {'Cache-Control': 'only-if-cached'}, stream=stream).cache == 'exact', 'the old model is not back')
+                prompt = 'q' if when == 'before' else '[[barrier=b tokens=3]] q'
+                assert p.generate(prompt, dict(headers, **{'Cache-Control': 'only-if-cached'}), stream=stream).status == 504
+                p.stop()
+                f.stop()
+
+
+def answers_are_confirmed_together(s):
+    """A hundred answers at once ask for a look or two, and all of them stay; none waited for it."""
+    f = s.fake()
+    p = s.proxy(f, HOUR)
+    kept(p)
+    f.order('rule?path=/api/tags&ms=100')
+    n, began = looks(f), time.monotonic()
+    for i in range(100):
+        assert p.generate('q%d' % i).cache == 'miss'
+        assert p.generate('q%d' % i).cache == 'exact'
+    took = time.monotonic() - began
+    time.sleep(0.8)
+    assert 1 <= looks(f) - n <= (took + 0.8) / 0.25 + 2, (looks(f) - n, took)
+    assert dropped(p) == 0
+    for i in range(100):
+        assert p.generate('q%d' % i, {'Cache-Control': 'only-if-cached'}).cache == 'exact'
+
+
+def a_short_outage_costs_no_answer(s):
+    f = s.fake()
+    p = s.proxy(f, dict(OFF, **{'upstream.health_interval': '200ms'}))
+    kept(p)
+    f.order('down?mode=refuse')
+    until(lambda: ' is down: ' in p.said(), p.said)
+    time.sleep(1)
+    assert p.generate('q').cache == 'exact'
+    f.order('up')
+    until(lambda: ' is up again' in p.said(), p.said)
+    time.sleep(0.5)
+    assert p.generate('q').cache == 'exact' and dropped(p) == 0
+
+
 # ---- names and digests ----
 def no_digest_no_cache(s):
     """An empty digest is none, and a stub of a model elsewhere tells nothing of that model's weights."""
-    f = s.fake()
     for extra in ({'digest': ''}, {'digest': 'a' * 64, 'remote_model': 'm', 'remote_host': 'https://ollama.com:443'}):
-        up = Tags(json.dumps({'models': [dict({'name': 'm:latest', 'model': 'm:latest'}, **extra)]}).encode(), f)
+        up = Tags(json.dumps({'models': [dict({'name': 'm:latest', 'model': 'm:latest'}, **extra)]}).encode())
         p = s.proxy(up.url, HOUR, name='p%d' % len(extra))
         for _ in range(2):
             r = p.generate('q', model='m')
@@ -180,7 +249,7 @@ def names_of_two_parts_have_no_host(s):
 
 # ---- up, down and why ----
 def said_of(p, url):
-    return [l.split('upstream: ')[1] for l in p.said().splitlines() if ' warn ' in l and 'upstream: ' + url in l]
+    return [l.split('upstream: ')[1] for l in p.said().splitlines() if ' warn ' in l and ('upstream: ' + url + ' is ') in l]
 
 
 def state_of(p, url):
@@ -236,11 +305,12 @@ def why_it_is_down_is_said_at_the_start(s):
              ('https://127.0.0.1:%d' % greets.getsockname()[1], 'tls', 'TLS failed: '),
              ('http://127.0.0.1:%d' % greets.getsockname()[1], 'not-http', 'its answer to GET /api/tags is not HTTP'),
              ('http://127.0.0.1:%d' % silent.getsockname()[1], 'timeout', 'GET /api/tags was not answered in time')]
-    p = s.proxy(','.join(c[0] for c in cases), dict(OFF, **{'upstream.health_interval': '200ms'}))
+    p = s.proxy(','.join(c[0] for c in cases), dict(OFF, **{'upstream.health_interval': '200ms', 'upstream.first_byte_timeout': '500ms'}))
     for url, cause, why in cases:
         until(lambda: state_of(p, url)['cause'] == cause, lambda: '%s: %s' % (url, state_of(p, url)), 6 + LATE)
         assert state_of(p, url)['why'].startswith(why), state_of(p, url)
-        assert not state_of(p, url)['up'] and [l for l in said_of(p, url) if l.startswith(url + ' is down: ' + why)], p.said()
+        assert not state_of(p, url)['up']
+        until(lambda: [l for l in said_of(p, url) if l.startswith(url + ' is down: ' + why)], p.said)
     time.sleep(1)                                    # a wrong one is asked again and again; it is not said again and again
     for i in range(6):
         p.generate('q%d' % i)
@@ -272,9 +342,7 @@ def a_private_authority_can_be_trusted(s):
     pem, key = certificate(s)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem, key)
-    up = Tags(json.dumps({'models': [{'name': 'm:latest', 'digest': 'a' * 64}]}).encode())
-    up.socket = context.wrap_socket(up.socket, server_side=True, do_handshake_on_connect=False)
-    up.url = up.url.replace('http:', 'https:').replace('127.0.0.1', 'localhost')
+    up = Tags(json.dumps({'models': [{'name': 'm:latest', 'digest': 'a' * 64}]}).encode(), context)
     directory = os.path.join(s.dir, 'authorities')
     os.mkdir(directory)
     hashed = subprocess.run(['openssl', 'x509', '-hash', '-noout', '-in', pem], capture_output=True, check=True).stdout.decode().strip()
@@ -287,7 +355,8 @@ def a_private_authority_can_be_trusted(s):
             assert r.status == 200 and r.cache == 'miss', (option, env, r, p.said())
         else:
             assert r.status == 502, r
-            assert 'certificate' in state_of(p, up.url)['why'] and 'certificate' in said_of(p, up.url)[0], p.said()
+            assert 'certificate' in state_of(p, up.url)['why'], state_of(p, up.url)
+            until(lambda: [l for l in said_of(p, up.url) if 'certificate' in l], p.said)
         p.stop()
     up.close()
 
@@ -309,12 +378,14 @@ def authorities_are_checked(s):
 
 class Tags:
     """An upstream that answers /api/tags with these bytes, and everything else with one generation."""
-    def __init__(self, tags, fake=None):
+    def __init__(self, tags, tls=None):
         self.tags = tags
         self.socket = socket.socket()
         self.socket.bind(('127.0.0.1', 0))
         self.socket.listen(50)
-        self.url = 'http://127.0.0.1:%d' % self.socket.getsockname()[1]
+        self.url = '%s:%d' % ('https://localhost' if tls else 'http://127.0.0.1', self.socket.getsockname()[1])
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self):
@@ -350,6 +421,39 @@ class Tags:
         self.socket.close()
 
 
+# ---- explain ----
+def explained(p, body):
+    r = p.post('/ollacache/explain', body)
+    assert r.status == 200, r
+    return r.json()
+
+
+def why_the_cache_keeps_out_is_said_in_words(s):
+    f = s.fake()
+    p = s.proxy(f, {'upstream.health_interval': '200ms', 'cache.models': '!tiny-qa'})
+    p.ready()
+    ask = {'model': 'llama3.2', 'prompt': 'q'}
+    for body, bypass, why in ((dict(ask, model='x'), 'digest', "no upstream has model 'x:latest'"),
+                              (dict(ask, prompt=''), 'no-question', 'nothing is asked'),
+                              (dict(ask, model='tiny-qa'), 'model', 'cache.models does not take this model'),
+                              (dict(ask, _debug_render_only=True), 'debug', '_debug_render_only asks for the prompt')):
+        o = explained(p, body)
+        assert o['bypass'] == bypass and why in o['why'], o
+    f.order('down?mode=refuse')
+    until(lambda: ' is down: ' in p.said(), p.said)
+    o = explained(p, dict(ask, model='x'))
+    assert "no upstream is known to have model 'x:latest'" in o['why'] and f.url + ' is down: the connection was refused' in o['why'], o
+
+
+def every_role_and_flag_has_a_name(s):
+    p = s.proxy(s.fake())
+    p.ready()
+    o = explained(p, {'model': 'llama3.2', 'prompt': 'Which flights leave Kyiv for London on Monday?'})
+    words = o['semantic']['keywords']
+    assert [w['role'] for w in words if w['text'].lower() == 'london'] == ['for'], words
+    assert 'null' not in json.dumps([w.get('role', '') for w in words]) and all(w['flags'] is not None for w in words), words
+
+
 # ---- threads ----
 def clients_leave_while_looks_end(s):
     """Who waits for digests leaves at the moment in which they come: under a sanitizer what is looked at too late shows."""
@@ -369,8 +473,10 @@ def clients_leave_while_looks_end(s):
 
 TESTS = [failed_management_changes_nothing, hits_go_on_while_models_are_looked_at, looks_are_apart, one_hung_upstream_delays_no_other,
          a_dripping_list_freezes_nobody, the_first_looks_of_all_are_waited_for, same_bytes_follow_the_digest_that_counts,
+         a_model_replaced_meanwhile_leaves_nothing, answers_are_confirmed_together, a_short_outage_costs_no_answer,
          each_change_is_said_once, why_it_is_down_is_said_at_the_start, a_status_is_a_cause, a_private_authority_can_be_trusted,
-         authorities_are_checked, no_digest_no_cache, names_of_two_parts_have_no_host, clients_leave_while_looks_end]
+         authorities_are_checked, no_digest_no_cache, why_the_cache_keeps_out_is_said_in_words,
+         every_role_and_flag_has_a_name, names_of_two_parts_have_no_host, clients_leave_while_looks_end]
 
 if __name__ == '__main__':
     sys.exit(main(TESTS))
