@@ -1,15 +1,32 @@
 /* policy.c - see policy.h. */
 #include "cache/policy.h"
 
+#include <assert.h>
 #include <fnmatch.h>
 
 enum { NAME_MAX_BYTES = 512 };
 
-const char *const bypass_name[BYPASS_COUNT] = {
+const char *const bypass_name[] = {
 	[BYPASS_NO] = "", [BYPASS_OFF] = "store-off", [BYPASS_NO_CACHE] = "no-cache", [BYPASS_NO_STORE] = "no-store",
 	[BYPASS_MODEL] = "model", [BYPASS_SAMPLING] = "sampling", [BYPASS_NOTHING_ASKED] = "no-question",
 	[BYPASS_DEBUG] = "debug", [BYPASS_DIGEST] = "digest", [BYPASS_BODY] = "body", [BYPASS_TOO_LARGE] = "too-large",
 };
+
+static_assert(sizeof bypass_name / sizeof *bypass_name == BYPASS_COUNT, "every reason has a name");
+
+const char *const bypass_says[] = {
+	[BYPASS_NO] = "", [BYPASS_OFF] = "the cache is off (cache.store = off)",
+	[BYPASS_NO_CACHE] = "Cache-Control: no-cache asks for a new answer, which is stored",
+	[BYPASS_NO_STORE] = "Cache-Control: no-store wants it neither looked up nor stored",
+	[BYPASS_MODEL] = "cache.models does not take this model",
+	[BYPASS_SAMPLING] = "its answer is drawn at random, and cache.deterministic_only takes only temperature 0 or a fixed seed",
+	[BYPASS_NOTHING_ASKED] = "nothing is asked: an empty prompt or message list loads or unloads the model",
+	[BYPASS_DEBUG] = "_debug_render_only asks for the prompt, not for an answer",
+	[BYPASS_DIGEST] = "the digest of its model is not known",
+	[BYPASS_BODY] = "the body is not understood, and passed on as it came",
+	[BYPASS_TOO_LARGE] = "the body is too large to be kept (server.max_body, server.max_buffered)",
+};
+static_assert(sizeof bypass_says / sizeof *bypass_says == BYPASS_COUNT, "every reason has a sentence");
 
 static bool glob_takes(struct slice glob, struct slice name)
 {

@@ -32,6 +32,7 @@ enum bypass {
 	BYPASS_DIGEST, BYPASS_BODY, BYPASS_TOO_LARGE, BYPASS_COUNT
 };
 extern const char *const bypass_name[BYPASS_COUNT];      /* as in Cache-Status' detail */
+extern const char *const bypass_says[BYPASS_COUNT];      /* a clause without a full stop, for people */
 
 /* Why the cache keeps out of this ask; BYPASS_NO: it does not. */
 enum bypass policy_bypass(const struct rules *rules, const struct wishes *wishes, const struct ask *ask);

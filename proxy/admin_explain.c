@@ -14,9 +14,10 @@
 #include "proxy/admin.h"
 #include "proxy/base/scan.h"
 #include "proxy/candidates.h"
+#include "proxy/host_state.h"
 #include "proxy/semantic.h"
 
-enum { SHOWN_MAX = 512, REPLY_BYTES_MAX = 2 << 20, ARENA_BYTES = WORDS_ARENA + STORE_PROPOSALS * (32 << 10) };
+enum { SHOWN_MAX = 512, WHY_MAX = 1200, REPLY_BYTES_MAX = 2 << 20, ARENA_BYTES = WORDS_ARENA + STORE_PROPOSALS * (32 << 10) };
 
 struct near_entry {
 	uint8_t key[KEY_BYTES];
@@ -77,11 +78,6 @@ static enum err put_field(struct buf *out, const char *name, struct slice value)
 	return e ? e : value.at ? admin_put_text(out, value, SHOWN_MAX) : buf_addf(out, "null");
 }
 
-static const char *const flag_name[] = { "number", "quoted", "name", "caps", "soft", "weak", "known", "repeat", "negated", "past" };
-static const char *const role_name[WORD_ROLES] = {
-	[ROLE_NONE] = "", "from", "to", "than", "before", "after", "by", "of", "with", "without", "over", "under",
-};
-static const char *const tense_name[WORDS_TENSES] = { "present", "past", "future" };
 static const char *const mode_name[] = { [GUARDS_STRICT] = "strict", [GUARDS_STANDARD] = "standard", [GUARDS_OFF] = "off" };
 
 static enum err put_word(struct buf *out, const struct word *w)
@@ -91,15 +87,15 @@ static enum err put_word(struct buf *out, const struct word *w)
 
 	e = e ? e : admin_put_text(out, w->text, SHOWN_MAX);
 	e = e ? e : buf_addf(out, ",\"lemmas\":%u,\"weight\":%.2f,\"flags\":[", w->n_terms, word_weight(w) / 4.0);
-	for (size_t i = 0; i < sizeof flag_name / sizeof *flag_name && !e; i++) {
+	for (size_t i = 0; i < WORD_FLAG_COUNT && !e; i++) {
 		if (!(w->flags & 1u << i))
 			continue;
-		e = buf_addf(out, "%s\"%s\"", any ? "," : "", flag_name[i]);
+		e = buf_addf(out, "%s\"%s\"", any ? "," : "", word_flag_name[i]);
 		any = true;
 	}
 	e = e ? e : buf_addf(out, "]");
-	if (w->role && w->role < WORD_ROLES)
-		e = e ? e : buf_addf(out, ",\"role\":\"%s\"", role_name[w->role]);
+	if (w->role)
+		e = e ? e : buf_addf(out, ",\"role\":\"%s\"", word_role_name[w->role]);
 	return e ? e : buf_addf(out, "}");
 }
 
@@ -114,7 +110,7 @@ static enum err put_words(struct buf *out, const struct words *w)
 		e = buf_addf(out, "%s\"%s\"", any ? "," : "", words_class_name[i]);
 		any = true;
 	}
-	e = e ? e : buf_addf(out, "],\"tense\":\"%s\",\"negators\":%u,\"choice\":%s,\"keywords\":[", tense_name[w->tense], w->negators,
+	e = e ? e : buf_addf(out, "],\"tense\":\"%s\",\"negators\":%u,\"choice\":%s,\"keywords\":[", words_tense_name[w->tense], w->negators,
 	                     w->choice ? "true" : "false");
 	for (size_t i = 0; i < w->n && !e; i++) {
 		e = i ? buf_add(out, ",", 1) : ERR_OK;
@@ -236,6 +232,26 @@ static const char *no_hit(const struct explain *p)
 	return p->n_near ? "no stored question is near enough" : "no stored question shares enough words";
 }
 
+static void why_no_digest(const struct exchange *x, char *why, size_t len)
+{
+	const struct shared *s = x->worker->shared;
+	struct slice model = x->ask.model_full;
+
+	for (size_t i = 0; i < hosts_count(s->hosts); i++) {
+		const struct host_state state = host_state_of(s->hosts, i);
+		if (state.cause == HOST_NOT_ASKED) {
+			snprintf(why, len, "the cache keeps out of it: the upstream's models are not known yet: %s has not been asked", hosts_url(s->hosts, i));
+			return;
+		}
+		if (!state.up) {
+			snprintf(why, len, "the cache keeps out of it: no upstream is known to have model '%.*s', and %s is down: %s", (int)model.len,
+			         model.at, hosts_url(s->hosts, i), state.why);
+			return;
+		}
+	}
+	snprintf(why, len, "the cache keeps out of it: no upstream has model '%.*s', or only a stub of one elsewhere", (int)model.len, model.at);
+}
+
 /* In the order in which a request goes through the tiers. */
 static const char *what_would(const struct explain *p, char *why, size_t len)
 {
@@ -251,7 +267,10 @@ static const char *what_would(const struct explain *p, char *why, size_t len)
 		return x->wishes.only_if_cached ? "refused" : "bypass";
 	}
 	if (x->bypass != BYPASS_NO) {
-		snprintf(why, len, "the cache keeps out of it: %s", bypass_name[x->bypass]);
+		if (x->bypass == BYPASS_DIGEST)
+			why_no_digest(x, why, len);
+		else
+			snprintf(why, len, "the cache keeps out of it: %s", bypass_says[x->bypass]);
 		return x->wishes.only_if_cached ? "refused" : "bypass";
 	}
 	if (p->exact) {
@@ -284,7 +303,7 @@ static const char *why_candidates(const struct exchange *x)
 static enum err put_explained(struct buf *out, struct explain *p)
 {
 	const struct exchange *x = p->x;
-	char why[ADMIN_WHY_MAX];
+	char why[WHY_MAX];
 	const char *would = what_would(p, why, sizeof why);
 	enum err e = buf_addf(out, "{\"would\":\"%s\"", would);
 

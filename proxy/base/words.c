@@ -6,14 +6,34 @@
  * preposition (gives the next word its role), a stop-word (dropped), a word. */
 #include "proxy/base/words_inner.h"
 
-const char *const words_skip_name[WORDS_SKIPS] = {
+#include <assert.h>
+
+/* An array as long as its names, not as its enum: a name that is missing does not build, instead of being NULL. */
+#define NAMES_ALL(names, count) static_assert(sizeof names / sizeof *names == (count), #names " has a name for each")
+
+const char *const words_skip_name[] = {
 	[WORDS_FIT] = "", "empty", "long", "broken", "memory", "code", "follow-up", "volatile", "payload",
 };
+NAMES_ALL(words_skip_name, WORDS_SKIPS);
 
-const char *const words_class_name[WORDS_CLASSES] = {
+const char *const word_role_name[] = {
+	[ROLE_NONE] = "", "from", "to", "than", "before", "after", "by", "of", "with", "without", "over", "under", "for",
+};
+NAMES_ALL(word_role_name, WORD_ROLES);
+
+const char *const word_flag_name[] = {
+	"number", "quoted", "name", "caps", "soft", "weak", "known", "repeat", "negated", "past", "article",
+};
+static_assert((1u << sizeof word_flag_name / sizeof *word_flag_name) - 1 == WORD_FLAGS, "every flag has a name");
+
+const char *const words_tense_name[] = { "present", "past", "future" };
+NAMES_ALL(words_tense_name, WORDS_TENSES);
+
+const char *const words_class_name[] = {
 	[CLASS_PLAIN] = "plain", "list", "how", "yes-no", "when", "where", "where-from", "who", "whom", "whose", "why",
 	"how-long", "how-old", "how-far", "how-often",
 };
+NAMES_ALL(words_class_name, WORDS_CLASSES);
 
 enum { TOPIC_TOKENS_MAX = 5 };
 enum { TOKENS_MAX = WORDS_TOKENS_MAX + WORDS_TOKENS_MAX / 2 };   /* signs and operators are tokens too */

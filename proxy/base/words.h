@@ -77,6 +77,7 @@ extern const char *const words_class_name[WORDS_CLASSES];
 
 /* The tense of the auxiliary: is, was, will; є, був, буде. Without one it is the present. */
 enum words_tense { TENSE_PRESENT, TENSE_PAST, TENSE_FUTURE, WORDS_TENSES };
+extern const char *const words_tense_name[WORDS_TENSES];
 
 /* Whether something can be done or ought to be: can, may; must, should; можна; треба, варто. */
 enum words_modal { MODAL_NONE, MODAL_CAN, MODAL_OUGHT, WORDS_MODALS };
@@ -95,12 +96,15 @@ enum word_flag {
 	WORD_FOREIGN = 2048,                  /* its letters are those of another language than the question's */
 	WORD_FLAGS = 4095
 };
+enum { WORD_FLAG_COUNT = 11 };
+extern const char *const word_flag_name[WORD_FLAG_COUNT];        /* by the number of the bit */
 
 enum word_role {
 	ROLE_NONE, ROLE_FROM, ROLE_TO, ROLE_THAN, ROLE_BEFORE, ROLE_AFTER, ROLE_BY, ROLE_OF, ROLE_WITH, ROLE_WITHOUT,
 	ROLE_OVER, ROLE_UNDER, ROLE_FOR,
 	WORD_ROLES
 };
+extern const char *const word_role_name[WORD_ROLES];
 
 struct word {
 	struct slice text;                    /* folded; at most WORD_TEXT_MAX bytes, cut at a character */

@@ -110,10 +110,6 @@ static const struct section {
 	{ "opposite",  SHAPE_OPPOSITE, 0,              false },
 };
 
-static const char *const role_name[WORD_ROLES] = {
-	[ROLE_NONE] = "", "FROM", "TO", "THAN", "BEFORE", "AFTER", "BY", "OF", "WITH", "WITHOUT", "OVER", "UNDER", "FOR",
-};
-
 static const struct {
 	const char *name;
 	uint8_t class;
@@ -352,7 +348,7 @@ static bool read_section(struct reading *r, struct slice line)
 	r->section = &sections[i];
 	if (slice_is(name, SLICE("role"))) {
 		for (uint8_t k = 1; k < WORD_ROLES; k++)
-			if (slice_is(of, slice_text(role_name[k])))
+			if (slice_is_nocase(of, slice_text(word_role_name[k])))
 				r->role = k;
 		if (!r->role)
 			return wrong(r, "no such role", line);
