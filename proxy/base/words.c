@@ -22,7 +22,7 @@ const char *const word_role_name[] = {
 NAMES_ALL(word_role_name, WORD_ROLES);
 
 const char *const word_flag_name[] = {
-	"number", "quoted", "name", "caps", "soft", "weak", "known", "repeat", "negated", "past", "article",
+	"number", "quoted", "name", "caps", "soft", "weak", "known", "repeat", "negated", "past", "article", "foreign",
 };
 static_assert((1u << sizeof word_flag_name / sizeof *word_flag_name) - 1 == WORD_FLAGS, "every flag has a name");
 

@@ -96,7 +96,7 @@ enum word_flag {
 	WORD_FOREIGN = 2048,                  /* its letters are those of another language than the question's */
 	WORD_FLAGS = 4095
 };
-enum { WORD_FLAG_COUNT = 11 };
+enum { WORD_FLAG_COUNT = 12 };
 extern const char *const word_flag_name[WORD_FLAG_COUNT];        /* by the number of the bit */
 
 enum word_role {
