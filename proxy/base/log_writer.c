@@ -45,7 +45,7 @@ static _Thread_local struct ring *own;
 
 static int out_fd = -1;
 static pthread_t thread;
-static sem_t bell;
+static sem_t bell, ended;
 static _Atomic bool rung, hurry, stopping;       /* something lies there; it must not wait; the last turn */
 static atomic_flag taking = ATOMIC_FLAG_INIT;    /* held by who takes lines out: the writer, or a crash */
 static _Atomic uint64_t unwritten;               /* lines taken out that could not be written */
@@ -256,6 +256,7 @@ static void *run(void *arg)
 			;                            /* rung for a line that can wait for others */
 	}
 	turn();
+	sem_post(&ended);
 	return NULL;
 }
 
@@ -326,6 +327,7 @@ bool log_writer_start(int fd)
 	atomic_store(&common.lost, 0);
 	atomic_store(&stopping, false);
 	sem_init(&bell, 0, 0);
+	sem_init(&ended, 0, 0);
 	if (atomic_load(&n_rings) == 0)
 		add_ring(&common);
 	if (pthread_create(&thread, NULL, run, NULL)) {
@@ -348,18 +350,20 @@ void log_writer_stop(void)
 	atomic_store(&rung, true);
 	atomic_store(&hurry, true);
 	sem_post(&bell);
-	clock_gettime(CLOCK_REALTIME, &until);
+	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_nsec += (LOG_LAST_MS + LOOK_AGAIN_MS) * MS_NS;
 	until.tv_sec += until.tv_nsec / (1000 * MS_NS);
 	until.tv_nsec %= 1000 * MS_NS;
 	/* a thread that hangs in a write() goes with the process; its rings must stay */
-	if (pthread_timedjoin_np(thread, NULL, &until)) {
+	if (sem_clockwait(&ended, CLOCK_MONOTONIC, &until)) {
 		pthread_detach(thread);
 		return;
 	}
+	pthread_join(thread, NULL);
 	for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++)
 		sigaction(fatal[i], &before[i], NULL);
 	sem_destroy(&bell);
+	sem_destroy(&ended);
 	for (unsigned i = 0; i < atomic_load(&n_rings); i++) {
 		struct ring *r = atomic_exchange(&rings[i], NULL);
 		if (r != &common)
