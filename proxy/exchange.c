@@ -159,6 +159,7 @@ static struct exchange *exchange_new(struct request *r, struct worker *w)
 	x->get.entry = x->get.proposed = (struct buf){ 0 };
 	x->get.query = NULL;
 	x->get.n_proposals = 0;
+	x->get.both = x->get.bounded = false;
 	x->get.link_private = NULL;
 	x->note[0] = x->status_text[0] = '\0';
 	x->magic = EXCHANGE_MAGIC;
