@@ -66,7 +66,7 @@ static void on_end(struct http *h, enum err e)
 
 static void ask(struct told *t, const char *method, struct slice reply, int then, enum way way)
 {
-	static const struct http_ops ops = { on_head, on_bytes, on_upload, on_end };
+	static const struct http_ops ops = { .on_head = on_head, .on_bytes = on_bytes, .on_upload = on_upload, .on_end = on_end };
 	const struct transfer_request rq = { .method = method, .target = "/", .bulk = way == WHOLE };
 	struct peer *peer = &peers.peer[way == USED];    /* the used one ends without a word first */
 

@@ -130,7 +130,7 @@ static inline void on_end(struct http *h, enum err e)
 	http_stop(h);
 }
 
-static const struct http_ops ops = { on_head, on_bytes, on_upload, on_end };
+static const struct http_ops ops = { .on_head = on_head, .on_bytes = on_bytes, .on_upload = on_upload, .on_end = on_end };
 
 /* A world with nothing in it yet but one request. */
 static inline void prepare(const char *method)
