@@ -599,6 +599,7 @@ static void step_seek(struct exchange *x)
 	x->get.query = semantic_query(x->near);
 	x->get.both = x->wishes.max_age_s >= 0;        /* what is found may be too old */
 	x->get.proposal = semantic_proposals(x->near);
+	x->get.bounded = false;                /* not every way through a store sets it */
 	x->get_began_us = clock_us();
 	enum store_news news = ask_store(x, on_got_second);
 	if (news != STORE_LATER)
