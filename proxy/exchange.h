@@ -59,6 +59,7 @@ struct fetch {
 	bool blind;                  /* what comes is not understood or too large: passed on, never stored, not shared */
 	bool ended, started;
 	struct prompt_size prompt;
+	bool ages;                   /* the answer will, sooner than others */
 	struct alarm last_chunk;     /* the answer has landed: the upstream is to end its reply */
 	enum err last_error;         /* of a line that was not understood */
 	struct buf whole;            /* a reply that is not a stream */

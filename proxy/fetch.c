@@ -148,6 +148,13 @@ static bool prompt_cut(struct exchange *x, const struct answer *a)
 	return true;
 }
 
+static int64_t ttl_ms(const struct exchange *x)
+{
+	int64_t ttl = flight_ttl_ms(x->lead_flight), most = x->config->cache_volatile_ttl;
+
+	return x->fetch.ages && ttl > most ? most : ttl;
+}
+
 void fetch_land(struct exchange *x, int status, int host)
 {
 	struct flight *f = x->lead_flight;
@@ -161,7 +168,7 @@ void fetch_land(struct exchange *x, int status, int host)
 		why = PROMPT_CUT;
 	/* who joins a landed flight is told what the store will tell */
 	head.created_ms = wall_now();
-	head.expires_ms = head.created_ms + flight_ttl_ms(f);
+	head.expires_ms = head.created_ms + ttl_ms(x);
 	flight_set_head(f, &head);
 	flight_finish(f, ERR_OK);
 	if (!flight_landed(f))
@@ -554,6 +561,7 @@ void fetch_start(struct exchange *x)
 	*f = (struct fetch){ 0 };
 	if (x->family == FAMILY_CHAT || x->family == FAMILY_GENERATE)
 		f->prompt = prompt_size_of(x->ask.canonical);
+	f->ages = x->config->cache_volatile_ttl && semantic_ages(x);
 	semantic_settle(x->near);
 	buf_fini(&x->get.entry);                 /* the look-up is over: what was proposed has been judged */
 	buf_fini(&x->get.proposed);

@@ -45,7 +45,7 @@ static const struct field message_fields[] = {
 #define COUNT(list) (sizeof(list) / sizeof *(list))
 
 /* GROWS_MOST: a long body's form may be longer than the body by that much. */
-enum { GROWS_MOST = 64 << 10, REWRITE_SLACK = 4096, COMPLEX_MOST = 1000000, FIELDS_MOST = 128 };
+enum { GROWS_MOST = 64 << 10, REWRITE_SLACK = 4096, COMPLEX_MOST = 1000000, FIELDS_MOST = 128, LONG_DIGITS = 6, SHORT_DIGITS = 9 };
 
 /* ---- the body in canonical form: objects as lists of fields ---- */
 
@@ -145,6 +145,40 @@ static bool of_type(struct slice v, unsigned types)
 	case 'n': return true;                     /* Ollama leaves the field at its default */
 	default:  return types & T_NUMBER || (types & T_WHOLE && is_whole(v));
 	}
+}
+
+/* A time as Go's time.ParseDuration reads it: [+-], then numbers with their units, as 1h30m or 1.5s; or 0 alone. */
+static bool is_duration(struct slice s)
+{
+	static const struct slice units[] = { SLICE_INIT("ns"), SLICE_INIT("us"), SLICE_INIT("\xc2\xb5s"), SLICE_INIT("\xce\xbcs"),
+	                                      SLICE_INIT("ms"), SLICE_INIT("s"), SLICE_INIT("m"), SLICE_INIT("h") };
+	size_t i = s.len && (*s.at == '-' || *s.at == '+') ? 1 : 0;
+
+	if (slice_is(slice_of(s.at + i, s.len - i), SLICE("0")))
+		return true;
+	do {
+		size_t digits = 0, unit = 0;
+		for (bool point = false; i < s.len && ((s.at[i] >= '0' && s.at[i] <= '9') || (s.at[i] == '.' && !point)); i++) {
+			point |= s.at[i] == '.';
+			digits += s.at[i] != '.';
+		}
+		for (size_t k = 0; k < COUNT(units); k++)
+			if (s.len - i >= units[k].len && units[k].len > unit && !memcmp(s.at + i, units[k].at, units[k].len))
+				unit = units[k].len;
+		bool is_long = unit == 1 && (s.at[i] == 'h' || s.at[i] == 'm');
+		if (!digits || digits > (is_long ? LONG_DIGITS : SHORT_DIGITS) || !unit)
+			return false;                /* also of what may be too long a time for an int64 of nanoseconds */
+		i += unit;
+	} while (i < s.len);
+	return true;
+}
+
+/* keep_alive does nothing to an answer, but a bad one is an error there, also where the answer is known. */
+static const char *check_keep_alive(struct slice v)
+{
+	bool good = !v.len || slice_is(v, SLICE("null")) || (is_number(v) ? isfinite(number_of(v)) : is_duration(scan_inside(v)));
+
+	return good ? NULL : "keep_alive is no time";
 }
 
 /* Equal as encoding/json folds: ASCII case, and the two characters beyond ASCII that fold into it
@@ -540,6 +574,7 @@ static const char *understand(struct slice body, struct slice canonical, size_t 
 		return "too many fields";
 	const char *doubt = check_fields(&top, fields, COUNT(fields), 1u << ask->family);
 	doubt = doubt ? doubt : check_decimals(body, decimals);
+	doubt = doubt ? doubt : check_keep_alive(member_of(&top, SLICE("keep_alive")));
 	if (doubt)
 		return doubt;
 	struct slice model = member_of(&top, SLICE("model"));

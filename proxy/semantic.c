@@ -74,6 +74,20 @@ static bool analyse(struct semantic *n, struct exchange *x, const struct lexicon
 	return true;
 }
 
+bool semantic_ages(const struct exchange *x)
+{
+	const struct lexicon *l = atomic_load(&x->worker->shared->lexicon);
+	struct arena arena;
+
+	if (!l || !x->ask.question.len)
+		return false;
+	arena_init(&arena, WORDS_ARENA);
+	const struct words *w = words_of(l, x->ask.question, &arena);
+	bool ages = w && w->skip == WORDS_VOLATILE;
+	arena_fini(&arena);
+	return ages;
+}
+
 struct semantic *semantic_analyse(struct exchange *x)
 {
 	const struct lexicon *l = atomic_load(&x->worker->shared->lexicon);

@@ -15,6 +15,9 @@ enum guards semantic_mode(const struct config *c);
 double semantic_threshold(const struct config *c, const struct wishes *w);
 void semantic_scope(const struct exchange *x, const struct lexicon *l, uint8_t scope[KEY_BYTES]);
 
+/* Has its question words that age: today, now, the latest? False also while there are no dictionaries. */
+bool semantic_ages(const struct exchange *x);
+
 /* NULL: the tier does not apply to this ask, or its question cannot be compared. */
 struct semantic *semantic_analyse(struct exchange *x);
 /* All look-ups are done: from here on only semantic_item() is asked for, and only what it takes is kept. */

@@ -282,8 +282,41 @@ def an_answer_to_half_a_prompt_is_not_kept(s):
     assert r.cache == 'miss' and r.get('X-Prompt-Truncated') == '1' and r.get('X-Candidates'), r.headers
 
 
+def keep_alive_is_understood_as_the_upstream_does(s):
+    """A bad value is the upstream's to refuse, also where the answer is known; a good one changes nothing."""
+    f = s.fake()
+    p = s.proxy(f, OFF)
+    assert p.generate('q', stream=False).cache == 'miss'
+    for good in ('5m', '1h30m', '-1s', '1.5h', '.5s', '3600000ms', '0', '+10ms', '10\u00b5s', 0, -1, 3.5, 300, None):
+        assert p.generate('q', stream=False, keep_alive=good).cache == 'exact', good
+    for bad in ('abc', '', '5', '5 m', 'm', '1h30', '--1s', '1..5s', '5d', '1e3s', '9999999999h', ' 5m', True, [1], {'a': 1}):
+        n = f.asked()
+        r = p.generate('q', stream=False, keep_alive=bad)
+        assert r.cache == 'bypass' and f.asked() == n + 1, (bad, r)
+
+
+def what_ages_is_kept_for_less(s):
+    f = s.fake()
+    p = s.proxy(f, {'cache.volatile_ttl': '90s', 'server.workers': 1})
+    p.ready()
+
+    def ttl(question, headers=None, **more):
+        p.chat(question, headers, stream=False, **more)
+        p.settled()
+        r = p.chat(question, headers, stream=False, **more)
+        assert r.cache == 'exact', r
+        return int(re.search(r'ttl=(\d+)', r.get('Cache-Status')).group(1))
+
+    for ages in ('What is the weather in Kherson today?', 'Яка сьогодні погода в Херсоні?', 'Who is the president of France now?'):
+        assert 60 <= ttl(ages) <= 90, ages
+    assert ttl('What is the weather in Kherson today?', {'X-Cache-TTL': '30', 'X-Cache-Namespace': 'short'}) <= 30
+    for stays in ('What is the capital of France?', 'Яка столиця Франції?'):
+        assert ttl(stays) > 80000, stays
+
+
 if __name__ == '__main__':
     main([the_last_reader_leaves_as_the_answer_ends, the_last_reader_leaves_as_the_upstream_fails,
           an_upstream_that_does_not_end_is_not_waited_for, a_near_answer_is_for_those_who_want_one,
           a_near_answer_is_for_those_who_take_its_age, only_if_cached_is_waited_for_by_nobody, the_longest_ttl_counts, another_scope_gives_nothing_away,
-          what_says_nothing_is_not_kept, an_answer_to_half_a_prompt_is_not_kept])
+          what_says_nothing_is_not_kept, an_answer_to_half_a_prompt_is_not_kept,
+          keep_alive_is_understood_as_the_upstream_does, what_ages_is_kept_for_less])
