@@ -343,10 +343,9 @@ void log_writer_stop(void)
 {
 	struct timespec until;
 
-	if (out_fd < 0)
+	if (out_fd < 0 || atomic_exchange(&stopping, true))
 		return;
 	log_redirect(NULL);
-	atomic_store(&stopping, true);
 	atomic_store(&rung, true);
 	atomic_store(&hurry, true);
 	sem_post(&bell);
