@@ -357,6 +357,17 @@ test('says that nothing has been asked yet', async () => {
   assert.ok(!/NaN|undefined|null|Infinity/.test(await page.locator('body').innerText()))
 })
 
+test('who waits in line for an upstream is seen', async () => {
+  const { url } = await startProxy('queue', fake, '--upstream.max_in_flight=1')
+  const page = await open(url)
+  const both = [ask(url, 'first in line', { 'X-Fake': 'barrier=line' }, true), ask(url, 'second in line', { 'X-Fake': 'barrier=line' }, true)]
+  await shows(page, '#running-note', '1 waiting in line')
+  await shows(page, '#running', 'waits in line')
+  await fetch(`${fake}/fake/release?barrier=line`, { method: 'POST' })
+  await Promise.all(both)
+  await until(async () => !await page.locator('#queue').count(), 'nobody waits')
+})
+
 // ---- what it shows ----
 
 test('one span for figures and charts, with round and honest axes', async () => {
