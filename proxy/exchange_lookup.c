@@ -470,7 +470,7 @@ static void drop_copy(void *copy)
 }
 
 /* A large entry is not copied into the flight: there may be many of the same, of questions that are near to one. */
-static enum err put_pieces(struct exchange *x, struct answer *a, const struct entry_meta *m, struct slice pieces)
+static enum err put_pieces(struct exchange *x, struct answer *a, struct entry_meta *m, struct slice pieces)
 {
 	const struct answer_id id = entry_id(x, m);
 
@@ -480,7 +480,7 @@ static enum err put_pieces(struct exchange *x, struct answer *a, const struct en
 	if (!copy)
 		return ERR_REPLIES_FULL;
 	flight_lend(x->lead_flight, pieces, &id, drop_copy, copy);
-	return ERR_OK;
+	return entry_peek(copy_bytes(copy), m);       /* its texts have moved with the entry */
 }
 
 static bool fly_entry(struct exchange *x, enum flight_origin origin)
