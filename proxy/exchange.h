@@ -58,7 +58,6 @@ struct fetch {
 	bool streams;                /* the upstream sends lines; else one object */
 	bool blind;                  /* what comes is not understood or too large: passed on, never stored, not shared */
 	bool ended, started;
-	struct prompt_size prompt;
 	bool ages;                   /* the answer will, sooner than others */
 	struct alarm last_chunk;     /* the answer has landed: the upstream is to end its reply */
 	enum err last_error;         /* of a line that was not understood */
@@ -107,6 +106,7 @@ struct exchange {
 	size_t progress_from;                /* body_bytes when somebody last looked whether the body comes on */
 	struct alarm share_alarm;            /* for the next look, or the end of waiting for more of the budget */
 	struct ask ask;
+	struct prompt_size prompt;           /* of a chat or a generation */
 	const char *doubt;                   /* why the body was not understood; NULL: it was */
 	struct wishes wishes;
 	enum bypass bypass;

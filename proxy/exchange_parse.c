@@ -42,6 +42,8 @@ void exchange_read(struct exchange *x)
 	x->doubt = x->dialect->parse(buf_slice(&x->body), x->family, &x->arena, &x->ask);
 	if (x->doubt)
 		return;
+	if (x->family == FAMILY_CHAT || x->family == FAMILY_GENERATE)
+		x->prompt = prompt_size_of(x->ask.canonical);
 	shorten(&x->ask.canonical, &x->arena);
 	shorten(&x->ask.canonical_scope, &x->arena);
 }

@@ -138,9 +138,7 @@ static bool store(struct exchange *x, const struct answer *a, const struct fligh
 /* The engine has read only a part of the question: what it said is no answer to the whole. */
 static bool prompt_cut(struct exchange *x, const struct answer *a)
 {
-	const struct prompt_size *p = &x->fetch.prompt;
-
-	if (!prompt_was_cut(p, a->prompt_tokens, 0))
+	if (!prompt_was_cut(&x->prompt, a->prompt_tokens, 0))
 		return false;
 	log_line(LOG_WARN, "upstream", "request %llu: the engine has read %llu tokens of a prompt that is longer than its context; options.num_ctx makes it larger",
 	         (unsigned long long)x->number, (unsigned long long)a->prompt_tokens);
@@ -559,8 +557,6 @@ void fetch_start(struct exchange *x)
 		request_watch(x->request);
 	candidates_free(x);
 	*f = (struct fetch){ 0 };
-	if (x->family == FAMILY_CHAT || x->family == FAMILY_GENERATE)
-		f->prompt = prompt_size_of(x->ask.canonical);
 	f->ages = x->config->cache_volatile_ttl && semantic_ages(x);
 	semantic_settle(x->near);
 	buf_fini(&x->get.entry);                 /* the look-up is over: what was proposed has been judged */
