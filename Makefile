@@ -36,6 +36,7 @@ UNITS := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 object = $(patsubst %,$(B)/obj/%.o,$(1))        # of a source or of a file to embed
 
 all: $(PROGRAM)  ## build ./ollacache
+	@:
 
 $(PROGRAM): $(call object,$(SOURCES) $(EMBEDDED))
 	@echo "link    $@"
@@ -88,6 +89,7 @@ $(foreach unit,$(UNITS),$(eval $(call unit_rule,$(unit))))
 endif
 unit-programs: $(UNITS:%=$(B)/unit/%)
 program: $(PROGRAM) $(if $(FAKE_SOURCES),$(FAKE))
+	@:
 
 # ---- what to run ----
 
@@ -96,12 +98,12 @@ deps:
 
 # proxy.conf is the documented default and comes with every update; proxy.local.conf is yours and git leaves it alone
 run: deps  ## install what is missing, build, and start with proxy.local.conf, or proxy.conf if there is none
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@./ollacache -c $(firstword $(wildcard proxy.local.conf) proxy.conf)
 
 demo:  ## see all of it work without an Ollama: a stand-in answers, and every command is shown
 	@./deps.sh deps.txt tests/demo/deps.txt
-	@$(MAKE) --no-print-directory program
+	@$(MAKE) --no-print-directory -j$$(nproc) program
 	@tests/demo/run.sh
 
 test:  ## install what is missing, build, run all tests; the last line is the count
