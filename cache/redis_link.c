@@ -476,7 +476,8 @@ static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *foun
 		for (struct addrinfo *a = found; a; a = a->ai_next)
 			n++;
 		struct addrinfo *a = found;
-		for (size_t skip = n ? l->attempt % n : 0; skip > 0; skip--)
+		/* each host has its turn once a round: its addresses go by rounds, or two hosts would never get past one each */
+		for (size_t skip = n ? (l->attempt - 1) / l->url->n_hosts % n : 0; skip > 0; skip--)
 			a = a->ai_next;
 		if (status < 0 || !a || uv_ip_name(a->ai_addr, address, sizeof address))
 			lost(l, false, status < 0 ? uv_strerror(status) : "the host has no address");
