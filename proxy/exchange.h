@@ -199,6 +199,7 @@ void exchange_parse_now(struct exchange *x);     /* its share of the budget is t
 void exchange_parsed(struct exchange *x);
 void exchange_start_lookup(struct exchange *x);
 void exchange_leave_flight(struct exchange *x);
+void exchange_keep_alive(struct exchange *x);    /* it is a hit: hands on what it says of the model (keep_alive.h) */
 
 /* Its request went upstream for good: gives back what was only needed for that, and its share of the budget. */
 void exchange_lighten(struct exchange *x);

@@ -6,6 +6,7 @@
 #include "proxy/base/log.h"
 #include "proxy/candidates.h"
 #include "proxy/exchange.h"
+#include "proxy/keep_alive.h"
 #include "proxy/recent.h"
 #include "proxy/semantic.h"
 
@@ -144,7 +145,8 @@ static void remember(struct exchange *x)
 	struct seen_line line = { .generation = models_generation(x->worker->shared->models), .config = x->config,
 	                          .stream = x->ask.stream, .family = (uint8_t)x->family };
 
-	if (!x->marked || x->bypass != BYPASS_NO || !x->style.model.len || x->style.model.len > SEEN_MODEL_MAX)
+	/* the short way reads no keep_alive, which is to be handed on */
+	if (!x->marked || x->ask.keep_alive.len || x->bypass != BYPASS_NO || !x->style.model.len || x->style.model.len > SEEN_MODEL_MAX)
 		return;
 	memcpy(line.mark, x->seen_mark, SEEN_MARK);
 	memcpy(line.key, x->key, KEY_BYTES);
@@ -193,6 +195,13 @@ static bool can_take(const struct exchange *x, const struct seen_reply *again)
 	return again->reply && request_can_take(x->request, again->reply);
 }
 
+/* A hit of any kind: what it asks of the model behind it. */
+void exchange_keep_alive(struct exchange *x)
+{
+	if (x->ask.keep_alive.len)
+		keep_alive_note(x->worker->shared->keep_alives, &x->ask, x->digest, x->hosts);
+}
+
 static struct answer_id entry_id(const struct exchange *x, const struct entry_meta *m)
 {
 	struct answer_id id = { .version = m->sum };
@@ -231,6 +240,7 @@ static void serve_entry(struct exchange *x, const struct entry_meta *m, struct s
 	x->style.has_model = m->has_model;
 	snprintf(type, sizeof type, "%.*s", (int)m->content_type.len, m->content_type.at);
 	reply_saved(x, again.tokens, again.ns);
+	exchange_keep_alive(x);
 	exchange_step(x, STEP_STREAM);
 	x->keep = line ? &again : NULL;
 	reply_answer(x, pieces, m->stream == x->ask.stream ? type : NULL, &id, &x->get.entry);

@@ -35,7 +35,7 @@ void exchange_lighten(struct exchange *x)
 		*kept[i] = kept[i]->len ? slice_of(b.at + at, kept[i]->len) : (struct slice){ 0 };
 	}
 	memset(x->wishes.tenant, 0, sizeof x->wishes.tenant);    /* its key is made */
-	a->canonical = a->canonical_scope = a->forward = (struct slice){ 0 };
+	a->canonical = a->canonical_scope = a->forward = a->keep_alive = a->load_options = (struct slice){ 0 };
 	x->rq = (struct transfer_request){ 0 };
 	x->why = NULL;
 	arena_fini(&x->arena);
@@ -111,6 +111,8 @@ static void learn_origin(struct exchange *x)
 	x->prompt_cut = head.prompt_cut;
 	x->stored_ms = head.created_ms;
 	x->expires_ms = head.expires_ms;
+	if (!x->led || head.origin != FLIGHT_UPSTREAM)
+		exchange_keep_alive(x);
 	if (head.origin == FLIGHT_UPSTREAM)
 		return;
 	if (x->result == RESULT_NONE || x->result == RESULT_JOINED || x->result == RESULT_MISS)

@@ -20,6 +20,7 @@
 #include "proxy/config_try.h"
 #include "proxy/health.h"
 #include "proxy/history.h"
+#include "proxy/keep_alive.h"
 #include "proxy/listen.h"
 #include "proxy/recent.h"
 #include "proxy/copies.h"
@@ -316,6 +317,8 @@ static int serve(void)
 	hosts_limit(shared.hosts, config->upstream_max_in_flight);
 	hosts_trust(shared.hosts, trust_of(config->upstream_tls_ca));
 	shared.models = models_new(shared.hosts);
+	shared.engines = engines_new(shared.hosts);
+	shared.keep_alives = keep_alives_new(shared.hosts, shared.engines);
 	shared.flights = flights_new();
 	shared.recent = recent_new();
 	budget_init(&shared.buffered, config->server_max_buffered);
@@ -342,6 +345,8 @@ static int serve(void)
 	if (shared.store)
 		shared.store->ops->close(shared.store);
 	lexicon_close(atomic_load(&shared.lexicon));
+	keep_alives_free(shared.keep_alives);
+	engines_free(shared.engines);
 	models_free(shared.models);
 	hosts_free(shared.hosts);
 	flights_free(shared.flights);

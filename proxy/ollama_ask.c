@@ -181,6 +181,46 @@ static const char *check_keep_alive(struct slice v)
 	return good ? NULL : "keep_alive is no time";
 }
 
+/* Is a good one no time at all? */
+static bool is_zero(struct slice v)
+{
+	struct slice text = scan_inside(v);
+
+	if (is_number(v))
+		return number_of(v) == 0;
+	for (size_t i = 0; i < text.len; i++)
+		if (text.at[i] >= '1' && text.at[i] <= '9')
+			return false;
+	return true;
+}
+
+/* What hits hand on of it: the value, and what the model is loaded with, for an engine loads it anew for other options. */
+static void read_keep_alive(struct slice v, const struct object *options, struct arena *arena, struct ask *ask)
+{
+	static const struct slice loads[] = { SLICE_INIT("num_ctx"), SLICE_INIT("num_batch"), SLICE_INIT("num_gpu"), SLICE_INIT("main_gpu"),
+	                                      SLICE_INIT("num_thread"), SLICE_INIT("use_mmap") };
+	size_t bytes = 2;
+	char *to, *at;
+
+	if (!v.len || slice_is(v, SLICE("null")))
+		return;
+	ask->keep_alive = arena_slice(arena, v);
+	ask->unloads = is_zero(v);
+	for (size_t i = 0; i < COUNT(loads); i++)
+		bytes += loads[i].len + member_of(options, loads[i]).len + sizeof "\"\":,";
+	to = at = arena_alloc(arena, bytes);
+	for (size_t i = 0; to && i < COUNT(loads); i++) {
+		struct slice set = member_of(options, loads[i]);
+		if (!set.len)
+			continue;
+		at += snprintf(at, bytes - (size_t)(at - to), "%c\"%s\":%.*s", at == to ? '{' : ',', loads[i].at, (int)set.len, set.at);
+	}
+	if (to && at > to) {
+		*at++ = '}';
+		ask->load_options = slice_of(to, (size_t)(at - to));
+	}
+}
+
 /* Equal as encoding/json folds: ASCII case, and the two characters beyond ASCII that fold into it
  * (U+017F long s, U+212A kelvin sign). */
 static bool folds_to(struct slice key, struct slice name)
@@ -593,6 +633,7 @@ static const char *understand(struct slice body, struct slice canonical, size_t 
 	ask->tools = filled(member_of(&top, SLICE("tools")));
 	ask->format = filled(member_of(&top, SLICE("format")));
 	read_options(&options, ask);
+	read_keep_alive(member_of(&top, SLICE("keep_alive")), &options, arena, ask);
 	doubt = find_question(&top, ask, &question);
 	if (doubt)
 		return doubt;

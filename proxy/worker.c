@@ -8,6 +8,7 @@
 #include "proxy/base/log_writer.h"
 #include "proxy/check.h"
 #include "proxy/confirm.h"
+#include "proxy/keep_alive.h"
 #include "proxy/exchange.h"
 #include "proxy/history.h"
 #include "proxy/journal.h"
@@ -87,8 +88,11 @@ static void wind_up(struct worker *w)
 
 	if (w->check)
 		check_stop(w->check);
-	if (w->n == 0)
+	if (w->n == 0) {
+		keep_alives_stop(w->shared->keep_alives);
+		engines_stop(w->shared->engines);
 		history_stop(w->shared->history);
+	}
 	server_abort(w->server);
 	do {
 		uv_run(&w->loop.uv, UV_RUN_NOWAIT);
@@ -167,6 +171,8 @@ struct worker *worker_new(struct shared *shared, int n, const struct config *c, 
 	w->loop.before_sleep_arg = w;
 	if (n == 0) {
 		w->check = check_start(w);
+		engines_start(shared->engines, w);
+		keep_alives_start(shared->keep_alives, w);
 		shared->history = history_start(w);
 	}
 	return w;

@@ -24,6 +24,8 @@ struct lexicon;
 struct scoring;
 struct seen;
 struct check;
+struct engines;
+struct keep_alives;
 struct confirm;
 struct history;
 struct recent;
@@ -32,6 +34,8 @@ struct journal;
 struct shared {
 	struct hosts *hosts;
 	struct models *models;
+	struct engines *engines;
+	struct keep_alives *keep_alives;
 	struct flights *flights;
 	struct store *store;                 /* NULL: cache.store = off */
 	_Atomic uint64_t store_errors;

@@ -44,6 +44,10 @@ struct ask {
 	 * of answers: an error for whoever decides) or true (COMPLEX_DEFAULT) */
 	int complex_body, complex_model;
 
+	struct slice keep_alive;     /* as JSON; empty: not set. It is no part of the form, and does nothing to the answer */
+	bool unloads;                /* it is a time of 0 */
+	struct slice load_options;   /* with a keep_alive: of the options, as JSON, what a model is loaded with; empty: none is set */
+
 	struct slice canonical;      /* whole canonical form: the body of the key */
 	struct slice canonical_scope;   /* the same with the question's text taken out; empty if not semantic */
 	struct slice forward;        /* the body for the upstream: the client's own bytes where nothing had to be removed */

@@ -226,7 +226,7 @@ static void do_release(struct req *r)
 
 static void do_digest(struct req *r)
 {
-	char *name = query_get(r, "model"), *digest = query_get(r, "digest"), *caps = query_get(r, "caps");
+	char *name = query_get(r, "model"), *digest = query_get(r, "digest"), *caps = query_get(r, "caps"), *context = query_get(r, "context");
 	struct model *m = name ? model_add(name, caps) : NULL;
 
 	if (!m) {
@@ -237,6 +237,8 @@ static void do_digest(struct req *r)
 
 		if (!m->caps)
 			m->caps = text_copy("completion,tools", 16);
+		if (context)
+			m->context = atol(context);
 		if (digest && strlen(digest) == 64) {
 			strcpy(m->digest, digest);
 		} else if (digest) {             /* any word will do: its hash */
@@ -250,6 +252,7 @@ static void do_digest(struct req *r)
 	free(name);
 	free(digest);
 	free(caps);
+	free(context);
 }
 
 static void rules_clear(void)

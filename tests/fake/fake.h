@@ -99,7 +99,15 @@ struct conn {
 enum { WHAT_LISTENER = 1, WHAT_CONN };
 
 /* The fake as a whole. */
-struct model { struct model *next; char *name; char digest[72]; char *caps; uint64_t made_us; };
+struct model {
+	struct model *next;
+	char *name;
+	char digest[72];
+	char *caps;
+	uint64_t made_us;
+	long context;                          /* that it is loaded with where a request sets no num_ctx; it was trained with as much */
+	long loaded;                           /* the context it is loaded with; 0: it is not loaded */
+};
 struct blob { struct blob *next; char digest[72]; };
 struct barrier { struct barrier *next; char *name; bool open; long passes; struct gen *waiting; };
 struct rule { struct rule *next; char *path; long ms; int status; char *mode; };
@@ -177,6 +185,7 @@ void models_default(void);
 struct model *model_find(const char *name);
 struct model *model_add(const char *name, const char *caps);
 bool model_can(const struct model *m, const char *cap);
+void model_used(struct model *m, const json_t *body);      /* a request asks it: it is loaded then, or unloaded by keep_alive 0 */
 json_t *body_json(struct req *r, const char *type, const char **error);
 json_t *get_field(const json_t *o, const char *name);   /* without regard to case, the last one wins */
 const char *get_text(const json_t *o, const char *name);

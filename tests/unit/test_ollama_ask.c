@@ -474,6 +474,32 @@ static void an_arena_too_small_is_doubt(void **state)
 	assert_true(understood);
 }
 
+static void keep_alive_is_read_with_what_a_model_is_loaded_with(void **state)
+{
+	static const struct { const char *body; const char *value; bool unloads; const char *options; } cases[] = {
+		{ GENERATE(""), "", false, "" }, { GENERATE(",\"keep_alive\":null"), "", false, "" },
+		{ GENERATE(",\"keep_alive\":0"), "0", true, "" }, { GENERATE(",\"keep_alive\":-0.0"), NULL, true, "" },
+		{ GENERATE(",\"keep_alive\":\"0m0s\""), "\"0m0s\"", true, "" }, { GENERATE(",\"keep_alive\":\"-0.0h\""), "\"-0.0h\"", true, "" },
+		{ GENERATE(",\"keep_alive\":-1"), "-1", false, "" }, { GENERATE(",\"keep_alive\":0.5"), NULL, false, "" },
+		{ GENERATE(",\"keep_alive\":\"24h\",\"options\":{\"seed\":1,\"use_mmap\":true,\"num_ctx\":4096}"), "\"24h\"", false,
+		  "{\"num_ctx\":4096,\"use_mmap\":true}" },
+		{ GENERATE(",\"options\":{\"num_ctx\":4096}"), "", false, "" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct arena arena;
+		struct ask ask;
+		arena_init(&arena, 1 << 20);
+		assert_null(dialect_ollama.parse(slice_text(cases[i].body), FAMILY_GENERATE, &arena, &ask));
+		if (cases[i].value)
+			assert_true(slice_is(ask.keep_alive, slice_text(cases[i].value)));
+		assert_int_equal(ask.unloads, cases[i].unloads);
+		assert_true(slice_is(ask.load_options, slice_text(cases[i].options)));
+		arena_fini(&arena);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -482,6 +508,7 @@ int main(void)
 		cmocka_unit_test(cut_anywhere_it_is_doubt), cmocka_unit_test(says_what_it_is_about),
 		cmocka_unit_test(scope_is_the_form_without_the_question), cmocka_unit_test(forwards_the_clients_own_bytes_but_for_complex),
 		cmocka_unit_test(complex_is_read_wherever_it_stands), cmocka_unit_test(candidates_vary_only_what_they_should),
+		cmocka_unit_test(keep_alive_is_read_with_what_a_model_is_loaded_with),
 		cmocka_unit_test(what_is_understood_can_be_varied), cmocka_unit_test(every_allocation_may_fail), cmocka_unit_test(an_arena_too_small_is_doubt),
 	};
 	json_set_alloc_funcs(failing_malloc, free);
