@@ -14,11 +14,13 @@
 #include "proxy/base/log.h"
 #include "proxy/candidates.h"
 #include "proxy/confirm.h"
+#include "proxy/engines.h"
 #include "proxy/exchange.h"
 #include "proxy/headers.h"
 #include "proxy/semantic.h"
 
 enum { LINE_SLACK = 64 << 10, HEADERS_MOST = 100, LAST_CHUNK_MS = 1000 };
+enum { CONTEXT_TOKENS = 128 };   /* a prompt that has not at least so many fits into any context */
 
 /* ---- the end of leading ---- */
 
@@ -135,10 +137,25 @@ static bool store(struct exchange *x, const struct answer *a, const struct fligh
 	return true;
 }
 
-/* The engine has read only a part of the question: what it said is no answer to the whole. */
-static bool prompt_cut(struct exchange *x, const struct answer *a)
+/* Is the context, which the request itself does not set, of any use? */
+static bool context_counts(const struct exchange *x)
 {
-	if (!prompt_was_cut(&x->prompt, a->prompt_tokens, 0))
+	return *x->digest && !x->prompt.num_ctx && x->prompt.least_tokens >= CONTEXT_TOKENS;
+}
+
+/* By the time the answer ends it may be known. */
+static void want_context(struct exchange *x, host_set hosts)
+{
+	if (context_counts(x))
+		engines_want_context(x->worker->shared->engines, hosts, x->ask.model_full, x->digest);
+}
+
+/* The engine has read only a part of the question: what it said is no answer to the whole. */
+static bool prompt_cut(struct exchange *x, const struct answer *a, int host)
+{
+	uint64_t context = context_counts(x) ? engines_context(x->worker->shared->engines, host, x->digest) : 0;
+
+	if (!prompt_was_cut(&x->prompt, a->prompt_tokens, context))
 		return false;
 	log_line(LOG_WARN, "upstream", "request %llu: the engine has read %llu tokens of a prompt that is longer than its context; options.num_ctx makes it larger",
 	         (unsigned long long)x->number, (unsigned long long)a->prompt_tokens);
@@ -161,7 +178,7 @@ void fetch_land(struct exchange *x, int status, int host)
 	enum unstored why = policy_unstored(&x->ask, a, status, CACHE_PIECES_BYTES(x->config));
 	bool stored = false;
 
-	head.prompt_cut = prompt_cut(x, a);
+	head.prompt_cut = prompt_cut(x, a, host);
 	if (head.prompt_cut && why == STORABLE)
 		why = PROMPT_CUT;
 	/* who joins a landed flight is told what the store will tell */
@@ -462,6 +479,7 @@ static void on_head(struct transfer *t, int status)
 	bool encoded = transfer_header(t, "Content-Encoding").at;
 	f->streams = status == 200 && type.len >= ndjson.len && slice_is_nocase(slice_of(type.at, ndjson.len), ndjson) && !encoded;
 	head.stream = f->streams;
+	want_context(x, (host_set)1 << t->host);         /* now it is loaded, for this request */
 	if (status != 200)
 		keep_head(t, &head);
 	flight_set_head(x->lead_flight, &head);
@@ -561,6 +579,7 @@ void fetch_start(struct exchange *x)
 	semantic_settle(x->near);
 	buf_fini(&x->get.entry);                 /* the look-up is over: what was proposed has been judged */
 	buf_fini(&x->get.proposed);
+	want_context(x, x->hosts);
 	if (x->candidates > 1) {
 		candidates_start(x);
 		return;

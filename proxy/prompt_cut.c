@@ -90,6 +90,7 @@ bool prompt_was_cut(const struct prompt_size *size, uint64_t read, uint64_t cont
 		return false;
 	if (size->least_tokens > read + TOKENS_SLACK)
 		return true;
-	/* a prompt that just fills the context leaves no room for an answer: it was made to fit */
-	return (context && read >= context) || (size->num_ctx && read >= size->num_ctx);
+	/* A prompt that just fills the context leaves no room for an answer: it was made to fit. What is looked up may be the context of
+	 * another time: more than that says nothing. */
+	return read == context || (size->num_ctx && read >= size->num_ctx);
 }

@@ -19,7 +19,7 @@ struct prompt_size {
 enum { PROMPT_LOOK_MAX = 1 << 20 };
 struct prompt_size prompt_size_of(struct slice canonical);
 
-/* Read: prompt_eval_count; 0: the engine did not say. Context: the engine's, in tokens; 0: not known. */
+/* Read: prompt_eval_count; 0: the engine did not say. Context: the engine's by a look at it, in tokens; 0: not known. */
 bool prompt_was_cut(const struct prompt_size *size, uint64_t read, uint64_t context);
 
 #endif

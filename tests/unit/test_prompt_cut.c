@@ -58,6 +58,7 @@ static void what_was_cut_is_found(void **state)
 	assert_false(prompt_was_cut(&english, 4096, 0));
 	assert_true(prompt_was_cut(&english, 4096, 4096));       /* an engine that cuts to all of its context */
 	assert_false(prompt_was_cut(&english, 4550, 8192));
+	assert_false(prompt_was_cut(&english, 4550, 4096));      /* that was its context at another time */
 	assert_false(prompt_was_cut(&english, 0, 4096));         /* it does not say */
 	struct prompt_size ukrainian = size_of("Університет засновано тисяча дев'ятсот сімнадцятого року. ", 300);
 	assert_true(prompt_was_cut(&ukrainian, 2052, 0));
