@@ -11,13 +11,14 @@ enum { LOOKED_AT = 16 << 10, FOLDED_ROOM = 3 * LOOKED_AT, MARKER_MAX = 256 };
 
 extern const char _binary_proxy_markers_txt_start[], _binary_proxy_markers_txt_end[];
 
-static size_t characters(struct slice s)
+/* Looks at no more of it than it takes to know. */
+static bool longer_than(struct slice s, size_t most)
 {
 	size_t n = 0;
 
-	for (size_t i = 0; i < s.len; i++)
+	for (size_t i = 0; i < s.len && n <= most; i++)
 		n += ((unsigned char)s.at[i] & 0xC0) != 0x80;
-	return n;
+	return n > most;
 }
 
 static bool is_letter(unsigned char c)
@@ -60,7 +61,7 @@ bool candidates_auto(const struct exchange *x)
 
 	if (!c->complex_auto || question.len == 0)
 		return false;
-	if (characters(question) > (size_t)c->complex_auto_min_chars)
+	if (longer_than(question, (size_t)c->complex_auto_min_chars))
 		return true;
 	if (question.len > LOOKED_AT)
 		question.len = LOOKED_AT;

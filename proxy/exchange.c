@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "proxy/base/log.h"
+#include "proxy/base/release.h"
 #include "proxy/destination.h"
 #include "proxy/model_lists.h"
 #include "proxy/hop.h"
@@ -67,7 +68,7 @@ static void bury(struct burial *b)
 	if (x->next)
 		x->next->prev = x->prev;
 	w->n_exchanges--;
-	buf_fini(&x->body);
+	release_buf(&w->loop, &x->body);
 	buf_fini(&x->lines_out);
 	buf_fini(&x->explained);
 	buf_fini(&x->get.entry);
@@ -76,7 +77,7 @@ static void bury(struct burial *b)
 	candidates_free(x);
 	lists_free(x);
 	admin_free(x);
-	arena_fini(&x->arena);
+	release_arena(&w->loop, &x->arena);
 	config_drop(x->config);
 	x->magic = 0;
 	exchange_free(w, x);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "proxy/base/log.h"
+#include "proxy/base/release.h"
 #include "proxy/destination.h"
 #include "proxy/exchange.h"
 #include "proxy/headers.h"
@@ -91,7 +92,7 @@ static void reply_list(struct exchange *x, struct transfer *t)
 /* It has been sent whole, and is not wanted again. */
 static void let_body_go(struct exchange *x)
 {
-	buf_fini(&x->pass->up);
+	release_buf(&x->worker->loop, &x->pass->up);
 	x->pass->up_at = 0;
 	exchange_share_back(x);
 }
@@ -164,11 +165,11 @@ static void on_end(struct transfer *t, enum err e)
 
 /* ---- the client's body ---- */
 
-static void drop_sent(struct pass *p)
+static void drop_sent(struct loop *l, struct pass *p)
 {
 	p->up_at = p->up.len = 0;
 	if (p->up.room > PASS_WINDOW)
-		buf_fini(&p->up);
+		release_buf(l, &p->up);
 }
 
 static bool on_rewind(struct transfer *t)
@@ -198,7 +199,7 @@ static size_t on_upload(struct transfer *t, char *to, size_t max)
 	p->up_at += n;
 	if (p->up_at == p->up.len) {
 		if (!p->again)
-			drop_sent(p);
+			drop_sent(&x->worker->loop, p);
 		exchange_share_back(x);          /* of what had been kept before it was known that it passes */
 	}
 	if (p->up_paused && p->up.len - p->up_at < PASS_WINDOW / 2 && x->request) {
@@ -314,7 +315,7 @@ void pass_stop(struct exchange *x)
 		upstream_cancel(p->transfer);
 		p->transfer = NULL;
 	}
-	buf_fini(&p->up);
+	release_buf(&x->worker->loop, &p->up);
 	buf_fini(&p->list);
 	p->up_at = 0;
 }

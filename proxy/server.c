@@ -15,7 +15,7 @@
 
 #include "proxy/base/log.h"
 
-enum { ACCEPTS_A_TURN = 64, EVENTS_A_TURN = 128, RUNS_A_TURN = 8, IDLE_RUNS_MAX = 64, ROUNDS_A_TURN = 16, DAEMON_FILL = 32 };
+enum { ACCEPTS_A_TURN = 64, EVENTS_A_TURN = 128, RUNS_A_TURN = 8, IDLE_RUNS_MAX = 64, ROUNDS_A_TURN = 16, TURN_US = 1000, DAEMON_FILL = 32 };
 
 /* ---- running MHD ---- */
 
@@ -32,11 +32,17 @@ void server_kick(struct server *s, unsigned daemon)
 #define ADD_AT_ONCE 0
 #endif
 
-static void run_daemon(struct server *s, unsigned i)
+/* A turn that began then has lasted long enough: what is left to do waits for the next. */
+static bool is_long(int64_t began_us)
+{
+	return clock_us() - began_us > TURN_US;
+}
+
+static void run_daemon(struct server *s, unsigned i, int64_t began_us)
 {
 	MHD_UNSIGNED_LONG_LONG wait;
 
-	for (int n = 0; n < RUNS_A_TURN; n++) {
+	for (int n = 0; n < RUNS_A_TURN && !(n && is_long(began_us)); n++) {
 		uint64_t calls = s->calls;
 		MHD_run(s->daemon[i]);
 		if (MHD_get_timeout(s->daemon[i], &wait) != MHD_YES || wait > 0)
@@ -78,14 +84,16 @@ static bool anyone_parked(const struct server *s)
  * ask without a pause could make that last for long: those who wait for the store must not, its answers come by the loop. */
 void server_turn(struct server *s)
 {
+	int64_t began_us = clock_us();
+
 	for (int round = 0; round < ROUNDS_A_TURN && (s->dirty || s->to_flush || s->to_tell); round++) {
-		if (round && anyone_parked(s))
+		if (round && (anyone_parked(s) || is_long(began_us)))
 			break;
 		unsigned dirty = s->dirty;
 		s->dirty = 0;
 		for (unsigned i = 0; dirty; i++, dirty >>= 1)
 			if (dirty & 1)
-				run_daemon(s, i);
+				run_daemon(s, i, began_us);
 		server_flush_all(s);
 		server_tell_all(s);
 	}

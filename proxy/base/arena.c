@@ -27,7 +27,7 @@ void arena_init(struct arena *a, size_t limit_bytes)
 	*a = (struct arena){ .limit = limit_bytes };
 }
 
-void *arena_alloc(struct arena *a, size_t bytes)
+char *arena_room(struct arena *a, size_t bytes)
 {
 	const size_t align = alignof(max_align_t);
 	size_t step = (bytes + GUARD_BYTES + align - 1) / align * align;
@@ -55,15 +55,25 @@ void *arena_alloc(struct arena *a, size_t bytes)
 	a->left -= step;
 	a->used += step;
 	ASAN_UNPOISON_MEMORY_REGION(p, bytes);
-	return memset(p, 0, bytes);
+	return p;
+}
+
+void *arena_alloc(struct arena *a, size_t bytes)
+{
+	char *p = arena_room(a, bytes);
+
+	return p ? memset(p, 0, bytes) : NULL;
 }
 
 char *arena_text(struct arena *a, struct slice s)
 {
-	char *text = arena_alloc(a, s.len + 1);
+	char *text = arena_room(a, s.len + 1);
 
-	if (text && s.len)
+	if (!text)
+		return NULL;
+	if (s.len)
 		memcpy(text, s.at, s.len);
+	text[s.len] = '\0';
 	return text;
 }
 

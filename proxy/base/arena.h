@@ -20,6 +20,7 @@ struct arena {
 
 void arena_init(struct arena *a, size_t limit_bytes);
 void *arena_alloc(struct arena *a, size_t bytes);         /* zeroed, aligned for any type; NULL if full */
+char *arena_room(struct arena *a, size_t bytes);          /* the same, not zeroed: for what is long */
 char *arena_text(struct arena *a, struct slice s);        /* a copy with a NUL at its end; NULL if full */
 struct slice arena_slice(struct arena *a, struct slice s);   /* a copy; {NULL, 0} if full or empty */
 void arena_fini(struct arena *a);                         /* frees all; the arena may be used again */

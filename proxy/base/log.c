@@ -238,7 +238,7 @@ void log_text(struct log_entry *e, const char *key, struct slice value)
 {
 	if (!e->on || e->cut)
 		return;
-	bool quoted = e->json || !bare(value);
+	bool quoted = e->json || value.len > LOG_VALUE_MAX || !bare(value);
 	size_t before = open_field(e, key);
 	if (quoted)
 		put_text(e, "\"");

@@ -1,4 +1,4 @@
-/* uses: proxy/base/loop.c */
+/* uses: proxy/base/loop.c proxy/base/release.c proxy/base/arena.c proxy/base/buf.c proxy/base/err.c */
 /* libs: -luv */
 /* test_loop.c - the loop's mailbox and its bury list: nothing posted is lost or run twice, mail runs in order on the
  * loop's own thread, and what is buried dies after the turn and not before. The last tests are for TSan's eyes. */
@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "proxy/base/loop.h"
+#include "proxy/base/release.h"
 #include "tests/unit/torture.h"
 
 enum { LETTERS = 8, POSTERS = 2, ROUNDS = 2000 };
@@ -317,6 +318,39 @@ static void each_threads_mail_keeps_its_order(void **state)
 	loop_fini(&loop);
 }
 
+/* The pool does it: the loop has something to wait for. The end finds all given back, as AddressSanitizer knows. */
+static void what_is_large_is_given_back_by_the_pool(void **state)
+{
+	struct loop loop;
+	struct arena arena;
+	struct buf buf;
+
+	(void)state;
+	loop_init(&loop);
+	for (size_t bytes = 1; bytes <= 4 * RELEASE_ON_LOOP; bytes *= 2) {
+		bool large = bytes > RELEASE_ON_LOOP;
+		buf_init(&buf, bytes);
+		assert_int_equal(buf_reserve(&buf, bytes), ERR_OK);
+		release_buf(&loop, &buf);
+		assert_null(buf.at);
+		assert_int_equal(buf.limit, bytes);
+		assert_int_equal(loop.uv.active_reqs.count > 0, large);
+		uv_run(&loop.uv, UV_RUN_NOWAIT);
+		while (loop.uv.active_reqs.count)
+			uv_run(&loop.uv, UV_RUN_ONCE);
+		arena_init(&arena, 2 * bytes + 64);
+		assert_non_null(arena_alloc(&arena, bytes));
+		release_arena(&loop, &arena);
+		assert_int_equal(arena.used, 0);
+		assert_int_equal(loop.uv.active_reqs.count > 0, large);
+		assert_non_null(arena_alloc(&arena, bytes));          /* it may be used again at once */
+		release_arena(&loop, &arena);
+		while (bytes < 4 * RELEASE_ON_LOOP && loop.uv.active_reqs.count)
+			uv_run(&loop.uv, UV_RUN_ONCE);
+	}
+	loop_fini(&loop);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -328,6 +362,7 @@ int main(void)
 		cmocka_unit_test(mail_and_burials_need_no_memory),
 		cmocka_unit_test(two_threads_post_and_nothing_is_lost),
 		cmocka_unit_test(each_threads_mail_keeps_its_order),
+		cmocka_unit_test(what_is_large_is_given_back_by_the_pool),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
