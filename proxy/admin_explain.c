@@ -517,27 +517,19 @@ static void set_tenant(struct exchange *x)
 		x->wishes.tenant[0] = slice_text(other ? other : "");
 }
 
-static void on_whole(struct exchange *x)
+/* Its ask is made, or it is in doubt. */
+static void explain(struct exchange *x)
 {
 	struct explain *p = (struct explain *)x->own;
 	char why[256];
 
-	if (!wishes_read(x, why, sizeof why)) {
-		admin_error(x, ERR_BAD_HEADER, why);
-		return;
-	}
-	set_tenant(x);
-	if (!find_family(p)) {
-		admin_error(x, ERR_BAD_QUERY, "query: endpoint is chat, generate, embed or embeddings");
-		return;
-	}
-	exchange_read(x);
 	if (x->doubt) {
 		x->bypass = BYPASS_BODY;
 		reply(p);
 		return;
 	}
-	if (!exchange_candidates(x, why, sizeof why)) {
+	if (!x->candidates) {
+		exchange_candidates_bad(x, why, sizeof why);
 		admin_error(x, ERR_BAD_HEADER, why);
 		return;
 	}
@@ -555,6 +547,23 @@ static void on_whole(struct exchange *x)
 		look(p);
 	else
 		reply(p);
+}
+
+static void on_whole(struct exchange *x)
+{
+	struct explain *p = (struct explain *)x->own;
+	char why[256];
+
+	if (!wishes_read(x, why, sizeof why)) {
+		admin_error(x, ERR_BAD_HEADER, why);
+		return;
+	}
+	set_tenant(x);
+	if (!find_family(p)) {
+		admin_error(x, ERR_BAD_QUERY, "query: endpoint is chat, generate, embed or embeddings");
+		return;
+	}
+	exchange_read(x, explain);
 }
 
 void admin_explain(struct exchange *x)

@@ -16,14 +16,14 @@
 #include "proxy/base/scan.h"
 #include "scoring/scoring.h"
 
-enum { SEED_MOST = 0x7fffffff, REPLY_SLACK = 64 << 10 };
+enum { SEED_MOST = 0x7fffffff, REPLY_SLACK = 64 << 10, REST_MOST = 16 << 10 };
 
 enum one_state { ONE_RUNS, ONE_WHOLE, ONE_FAILED };
 
 struct one {
 	struct candidates *all;
 	struct transfer *transfer;           /* NULL once ended */
-	struct buf body;                     /* what it was asked */
+	struct buf rest;                     /* of what it was asked, behind ask.several */
 	struct buf reply;
 	struct answer answer;
 	struct buf text, tool_calls;         /* for the scorer */
@@ -137,7 +137,7 @@ void candidates_free(struct exchange *x)
 	struct candidates *cs = x->fetch.spent;
 
 	for (int i = 0; cs && i < cs->n; i++)
-		buf_fini(&cs->one[i].body);
+		buf_fini(&cs->one[i].rest);
 	free(cs);
 	x->fetch.spent = NULL;
 }
@@ -364,15 +364,16 @@ static enum err start_one(struct candidates *cs, int i)
 
 	o->all = cs;
 	o->mean_logprob = NAN;
-	buf_init(&o->body, x->ask.forward.len * 2 + REPLY_SLACK);
+	buf_init(&o->rest, REST_MOST);
 	buf_init(&o->reply, most);
 	buf_init(&o->text, most);
 	buf_init(&o->tool_calls, most);
 	answer_init(&o->answer, most);
-	enum err e = x->dialect->vary(&x->ask, &v, &o->body);
+	enum err e = x->dialect->vary(&x->ask, &v, &o->rest);
 	if (e)
 		return e;
-	rq.body = buf_slice(&o->body);
+	rq.body = x->ask.several;
+	rq.rest = buf_slice(&o->rest);
 	rq.answer_ms = x->config->upstream_answer_timeout;       /* it is asked for as a whole, whatever the client wants */
 	o->transfer = upstream_start(x->worker->upstream, &rq, &one_ops, o);
 	if (!o->transfer)

@@ -33,8 +33,10 @@ struct dialect {
 	 * ask's slices live in the arena or in body, which must live as long. */
 	const char *(*parse)(struct slice body, enum family family, struct arena *arena, struct ask *ask);
 
-	/* The body for one of several answers: not streamed, with the variant's parameters. */
-	enum err (*vary)(const struct ask *ask, const struct variant *v, struct buf *out);
+	/* The body for one of several answers - not streamed, with the variant's parameters - is what all begin with, which may be
+	 * long (ask->several, in the arena), and the rest, which is not. */
+	enum err (*vary_begin)(struct ask *ask, struct arena *arena);
+	enum err (*vary)(const struct ask *ask, const struct variant *v, struct buf *rest);
 
 	/* One line or object of a reply, added to the answer. ERR_OK also for an error line (answer->error says).
 	 * UPSTREAM_BABBLE: not an object of this family; TOO_LARGE, NO_MEMORY: the answer is full. */

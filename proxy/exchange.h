@@ -110,7 +110,7 @@ struct exchange {
 	const char *doubt;                   /* why the body was not understood; NULL: it was */
 	struct wishes wishes;
 	enum bypass bypass;
-	unsigned candidates;                 /* 1: a plain request */
+	unsigned candidates;                 /* 1: a plain request; 0: a bad number was asked for */
 	uint8_t seen_mark[SEEN_MARK];        /* of the raw request, for worker->seen */
 	bool marked;
 	struct seen_reply *keep;             /* while a reply is made that can be given again: where it goes */
@@ -194,7 +194,8 @@ void exchange_share_back(struct exchange *x);
 bool exchange_short_way(struct exchange *x);
 /* exchange_parse.c: the ask, and on with exchange_parsed(), now or later. */
 void exchange_parse(struct exchange *x);
-void exchange_read(struct exchange *x);          /* the ask of its body, or x->doubt; any thread */
+/* The ask of its body, or x->doubt: then() is called with it, now or later; not any more if the client has left meanwhile. */
+void exchange_read(struct exchange *x, void (*then)(struct exchange *));
 void exchange_parse_now(struct exchange *x);     /* its share of the budget is there */
 void exchange_parsed(struct exchange *x);
 void exchange_start_lookup(struct exchange *x);
@@ -210,9 +211,10 @@ void exchange_join(struct exchange *x);
 void exchange_pump(struct exchange *x);                      /* gives the client what its flight has */
 bool exchange_write_lines(struct exchange *x, struct slice pieces);      /* true while the client has room */
 
-/* What is made of a parsed ask; also for explain. How many answers it is to be chosen from (false: a bad number, text
- * says so); why the cache keeps out of it; its key, once its digest is known. */
-bool exchange_candidates(struct exchange *x, char *text, size_t len);
+/* What is made of a parsed ask; also for explain. How many answers it is to be chosen from (0: a bad number was asked for, which
+ * text can be told); why the cache keeps out of it; its key, once its digest is known. */
+unsigned exchange_candidates(const struct exchange *x);
+void exchange_candidates_bad(const struct exchange *x, char *text, size_t len);
 enum bypass exchange_bypass(const struct exchange *x);
 void exchange_make_key(struct exchange *x);
 /* Was it made so lately, and does it last still, that this request may be given it? */

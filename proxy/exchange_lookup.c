@@ -13,25 +13,25 @@
 /* ---- parse ---- */
 
 /* Header, body, model name: the first that is there decides. */
-bool exchange_candidates(struct exchange *x, char *text, size_t len)
+unsigned exchange_candidates(const struct exchange *x)
 {
 	int tag = x->wishes.complex != COMPLEX_NONE ? x->wishes.complex
 	        : x->ask.complex_body != COMPLEX_NONE ? x->ask.complex_body : x->ask.complex_model;
 
 	bool generation = x->ask.family == FAMILY_CHAT || x->ask.family == FAMILY_GENERATE;
 	if (!generation || (!x->ask.generates && tag != COMPLEX_BAD))
-		return true;                     /* a tag where nothing is generated says nothing */
+		return 1;                        /* a tag where nothing is generated says nothing */
 	if (tag == COMPLEX_NONE)
 		tag = candidates_auto(x) ? COMPLEX_DEFAULT : 1;
 	if (tag == COMPLEX_DEFAULT)
 		tag = (int)x->config->complex_candidates;
-	if (tag < 1 || tag > x->config->complex_max_candidates) {
-		snprintf(text, len, "complex takes true, false or a number of answers from 1 to %lld (complex.max_candidates)",
-		         (long long)x->config->complex_max_candidates);
-		return false;
-	}
-	x->candidates = (unsigned)tag;
-	return true;
+	return tag < 1 || tag > x->config->complex_max_candidates ? 0 : (unsigned)tag;
+}
+
+void exchange_candidates_bad(const struct exchange *x, char *text, size_t len)
+{
+	snprintf(text, len, "complex takes true, false or a number of answers from 1 to %lld (complex.max_candidates)",
+	         (long long)x->config->complex_max_candidates);
 }
 
 enum bypass exchange_bypass(const struct exchange *x)
@@ -115,7 +115,8 @@ void exchange_parsed(struct exchange *x)
 		reply_error(x, ERR_NO_MEMORY, NULL);     /* without its tenant a request would be keyed as anybody's */
 		return;
 	}
-	if (!exchange_candidates(x, why, sizeof why)) {
+	if (!x->candidates) {
+		exchange_candidates_bad(x, why, sizeof why);
 		reply_error(x, ERR_BAD_HEADER, why);
 		return;
 	}

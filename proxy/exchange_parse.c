@@ -18,6 +18,7 @@ enum {
 struct parse_job {
 	uv_work_t work;
 	struct exchange *x;          /* held */
+	void (*then)(struct exchange *);
 };
 
 /* A long form would be hashed twice more, on the loop: its hash stands for it. No form of JSON looks like that. */
@@ -36,12 +37,17 @@ static void shorten(struct slice *form, struct arena *arena)
 }
 
 /* Any thread: nobody else looks at the body, the arena and the ask meanwhile. */
-void exchange_read(struct exchange *x)
+static void make_ask(struct exchange *x)
 {
 	x->arena.limit = EXCHANGE_ARENA_LEAST + EXCHANGE_ARENA * x->body.len;
 	x->doubt = x->dialect->parse(buf_slice(&x->body), x->family, &x->arena, &x->ask);
 	if (x->doubt)
 		return;
+	x->candidates = exchange_candidates(x);
+	if (x->candidates > 1 && x->dialect->vary_begin(&x->ask, &x->arena)) {
+		x->doubt = "it cannot be asked several times";
+		return;
+	}
 	if (x->family == FAMILY_CHAT || x->family == FAMILY_GENERATE)
 		x->prompt = prompt_size_of(x->ask.canonical);
 	shorten(&x->ask.canonical, &x->arena);
@@ -52,38 +58,45 @@ static void on_work(uv_work_t *work)
 {
 	struct parse_job *job = (struct parse_job *)work;
 
-	exchange_read(job->x);
+	make_ask(job->x);
 }
 
 static void on_worked(uv_work_t *work, int status)
 {
 	struct parse_job *job = (struct parse_job *)work;
 	struct exchange *x = job->x;
+	void (*then)(struct exchange *) = job->then;
 
 	free(job);
 	x->parsing = false;
 	if (x->request && !x->client_gone && !status)
-		exchange_parsed(x);
+		then(x);
 	else
 		exchange_share_back(x);
 	exchange_drop(x);
 }
 
-/* There is room for it. */
-void exchange_parse_now(struct exchange *x)
+void exchange_read(struct exchange *x, void (*then)(struct exchange *))
 {
 	struct parse_job *job = x->body.len > PARSE_ON_LOOP ? malloc(sizeof *job) : NULL;
 
 	if (!job) {
-		exchange_read(x);
-		exchange_parsed(x);
+		make_ask(x);
+		then(x);
 		return;
 	}
 	job->x = x;
+	job->then = then;
 	exchange_hold(x);
 	x->parsing = true;
 	if (uv_queue_work(&x->worker->loop.uv, &job->work, on_work, on_worked))
 		abort();                     /* it fails only without a function to call */
+}
+
+/* There is room for it. */
+void exchange_parse_now(struct exchange *x)
+{
+	exchange_read(x, exchange_parsed);
 }
 
 void exchange_parse(struct exchange *x)

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "proxy/base/log.h"
+#include "proxy/base/release.h"
 #include "proxy/exchange.h"
 #include "proxy/semantic.h"
 
@@ -22,8 +23,8 @@ void exchange_lighten(struct exchange *x)
 		semantic_free(x->near);
 		x->near = NULL;
 	}
-	if (!x->config->log_prompts && a->question.len > ENTRY_QUESTION_MAX)
-		a->question.len = ENTRY_QUESTION_MAX + 1;        /* the entry cuts it, between characters */
+	if (a->question.len > ENTRY_QUESTION_MAX)
+		a->question.len = ENTRY_QUESTION_MAX + 1;        /* the entry, and a line of the log, cut it between characters */
 	for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
 		bytes += kept[i]->len;
 	buf_init(&b, bytes);
@@ -35,11 +36,12 @@ void exchange_lighten(struct exchange *x)
 		*kept[i] = kept[i]->len ? slice_of(b.at + at, kept[i]->len) : (struct slice){ 0 };
 	}
 	memset(x->wishes.tenant, 0, sizeof x->wishes.tenant);    /* its key is made */
-	a->canonical = a->canonical_scope = a->forward = a->keep_alive = a->load_options = (struct slice){ 0 };
+	a->canonical = a->canonical_scope = a->forward = a->several = a->keep_alive = a->load_options = (struct slice){ 0 };
+	memset(a->own, 0, sizeof a->own);
 	x->rq = (struct transfer_request){ 0 };
 	x->why = NULL;
-	arena_fini(&x->arena);
-	buf_fini(&x->body);
+	release_arena(&x->worker->loop, &x->arena);
+	release_buf(&x->worker->loop, &x->body);
 	x->body = b;
 	x->light = true;
 	exchange_share_back(x);

@@ -9,6 +9,7 @@
 #include "proxy/hop.h"
 
 enum { REQUEST_HEAD_FIRST = 1024, REQUEST_HEAD_MOST = 1 << 20, STREAM_READ = 4096, BULK_READ = 32 << 10, UPLOAD_PIECE = 16 << 10 };
+enum { WRITE_MOST = 256 << 10 };         /* of a body at once: a socket may take MiB, and others wait meanwhile */
 enum { NO_BODY = 1 };                    /* what on_head_whole() tells the parser when no body follows */
 enum { CHUNK_HEAD = 8, CHUNK_TAIL = 2 };         /* around an UPLOAD_PIECE: its length in hexadecimal, line ends */
 
@@ -37,7 +38,7 @@ static enum err put_texts(struct buf *b, const char *one, const char *two, const
 static enum err put_head(struct http *h)
 {
 	const struct transfer_request *rq = h->rq;
-	uint64_t length = rq->upload ? (uint64_t)rq->upload_length : rq->body.len;
+	uint64_t length = rq->upload ? (uint64_t)rq->upload_length : rq->body.len + rq->rest.len;
 	enum err e;
 
 	h->out.len = h->out_at = h->body_at = 0;
@@ -104,7 +105,7 @@ static void watch(struct http *h)
 
 static size_t unsent(const struct http *h)
 {
-	return h->out.len - h->out_at + h->rq->body.len - h->body_at;
+	return h->out.len - h->out_at + h->rq->body.len + h->rq->rest.len - h->body_at;
 }
 
 bool http_sent(const struct http *h)
@@ -115,13 +116,20 @@ bool http_sent(const struct http *h)
 /* One write of what there is; false when it was not all taken. */
 static bool push_once(struct http *h)
 {
-	const struct slice body = h->rq->body;
-	const struct iovec parts[2] = {
-		{ h->out.at + h->out_at, h->out.len - h->out_at },
-		{ body.len ? (char *)(uintptr_t)body.at + h->body_at : NULL, body.len - h->body_at },
-	};
-	size_t first = parts[0].iov_len == 0, n = parts[1].iov_len ? 2 : 1, all = unsent(h);
-	ssize_t got = peer_write(h->peer, parts + first, n - first);
+	const struct slice lies[] = { h->rq->body, h->rq->rest };
+	struct iovec parts[1 + sizeof lies / sizeof *lies] = { { h->out.at + h->out_at, h->out.len - h->out_at } };
+	size_t n = parts[0].iov_len > 0, at = h->body_at, room = WRITE_MOST, all = unsent(h);
+	size_t first = 1 - n, of_head = parts[0].iov_len;
+
+	for (size_t i = 0; i < sizeof lies / sizeof *lies && room; i++) {
+		size_t skip = at < lies[i].len ? at : lies[i].len, left = lies[i].len - skip;
+		at -= skip;
+		left = left < room ? left : room;
+		room -= left;
+		if (left)
+			parts[first + n++] = (struct iovec){ (char *)(uintptr_t)lies[i].at + skip, left };
+	}
+	ssize_t got = peer_write(h->peer, parts + first, n);
 
 	if (got < 0) {
 		/* a connection that takes no more may yet have told why: what comes from it decides */
@@ -129,7 +137,7 @@ static bool push_once(struct http *h)
 		return false;
 	}
 	h->last_sign = loop_now(h->loop);
-	size_t of_out = (size_t)got < parts[0].iov_len ? (size_t)got : parts[0].iov_len;
+	size_t of_out = (size_t)got < of_head ? (size_t)got : of_head;
 	h->out_at += of_out;
 	h->body_at += (size_t)got - of_out;
 	return (size_t)got == all;

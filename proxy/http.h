@@ -31,6 +31,7 @@ struct transfer_request {
 	const struct header *headers;        /* without Host, Content-Length and hop-by-hop ones */
 	size_t n_headers;
 	struct slice body;                   /* a whole body; at NULL: none, or streamed */
+	struct slice rest;                   /* its end, where that lies elsewhere */
 	bool upload;                         /* streamed by on_upload */
 	int64_t upload_length;               /* -1: chunked */
 	bool uncounted;                      /* the proxy's own question, not a client's: left out of the metrics */

@@ -11,6 +11,7 @@ must_use enum err ollama_write_whole_head(const struct reply_style *style, struc
 must_use enum err ollama_write_whole_rest(enum family family, struct slice pieces, struct buf *out);
 must_use enum err ollama_write_empty(const struct reply_style *style, struct buf *out);
 must_use enum err ollama_write_error(struct slice message, struct buf *out);
-must_use enum err ollama_vary(const struct ask *ask, const struct variant *v, struct buf *out);
+must_use enum err ollama_vary_begin(struct ask *ask, struct arena *arena);
+must_use enum err ollama_vary(const struct ask *ask, const struct variant *v, struct buf *rest);
 
 #endif

@@ -45,7 +45,7 @@ static const struct field message_fields[] = {
 #define COUNT(list) (sizeof(list) / sizeof *(list))
 
 /* GROWS_MOST: a long body's form may be longer than the body by that much. */
-enum { GROWS_MOST = 64 << 10, REWRITE_SLACK = 4096, COMPLEX_MOST = 1000000, FIELDS_MOST = 128, LONG_DIGITS = 6, SHORT_DIGITS = 9 };
+enum { GROWS_MOST = 64 << 10, REWRITE_SLACK = 4096, COMPLEX_MOST = 1000000, FIELDS_MOST = 128, MODEL_MOST = 4096, VARIED_MOST = 512, LONG_DIGITS = 6, SHORT_DIGITS = 9 };
 
 /* ---- the body in canonical form: objects as lists of fields ---- */
 
@@ -556,6 +556,17 @@ static const char *find_question(const struct object *top, struct ask *ask, stru
 	return NULL;
 }
 
+/* What may be asked for with other values, and so is written anew each time, is a number if it is anything. */
+static const char *check_varied(const struct object *options)
+{
+	static const struct slice names[] = { SLICE_INIT("temperature"), SLICE_INIT("top_p"), SLICE_INIT("seed"), SLICE_INIT("num_predict") };
+
+	for (size_t i = 0; i < COUNT(names); i++)
+		if (member_of(options, names[i]).len > VARIED_MOST)
+			return "wrong type";
+	return NULL;
+}
+
 static void read_options(const struct object *options, struct ask *ask)
 {
 	struct slice temperature = member_of(options, SLICE("temperature"));
@@ -580,7 +591,7 @@ static const char *make_form(struct object *top, struct object *options, size_t 
 		f.question = question;
 	buf_init(&model, CANONICAL_GROWTH * ask->model_full.len);
 	enum err e = buf_put_json(&model, ask->model_full);
-	char *form = e ? NULL : arena_alloc(arena, most + model.len);
+	char *form = e ? NULL : arena_room(arena, most + model.len);
 	if (form) {
 		f.to = form;
 		put_form(&f, top, options, buf_slice(&model));
@@ -593,7 +604,7 @@ static const char *make_form(struct object *top, struct object *options, size_t 
 		return NULL;
 	struct slice before = slice_of(form, (size_t)(f.question_at - form));
 	struct slice after = slice_of(f.question_at + question.len, (size_t)(f.to - f.question_at) - question.len);
-	char *scope = arena_alloc(arena, before.len + after.len);
+	char *scope = arena_room(arena, before.len + after.len);
 	if (!scope)
 		return "too large";
 	memcpy(scope, before.at, before.len);
@@ -620,6 +631,8 @@ static const char *understand(struct slice body, struct slice canonical, size_t 
 	struct slice model = member_of(&top, SLICE("model"));
 	if (!filled(model))
 		return "no model";
+	if (model.len > MODEL_MOST)
+		return "a model's name too long";
 	if (!object_read(member_of(&top, SLICE("options")), &options))
 		return "too many fields";
 	ask->stream = (ask->family == FAMILY_CHAT || ask->family == FAMILY_GENERATE) &&
@@ -634,7 +647,8 @@ static const char *understand(struct slice body, struct slice canonical, size_t 
 	ask->format = filled(member_of(&top, SLICE("format")));
 	read_options(&options, ask);
 	read_keep_alive(member_of(&top, SLICE("keep_alive")), &options, arena, ask);
-	doubt = find_question(&top, ask, &question);
+	doubt = check_varied(&options);
+	doubt = doubt ? doubt : find_question(&top, ask, &question);
 	if (doubt)
 		return doubt;
 	if (question.len)
@@ -665,6 +679,7 @@ static const char *parse(struct slice body, enum family family, struct arena *ar
 const struct dialect dialect_ollama = {
 	.name = "ollama",
 	.parse = parse,
+	.vary_begin = ollama_vary_begin,
 	.vary = ollama_vary,
 	.read_line = ollama_read_line,
 	.write_line = ollama_write_line,

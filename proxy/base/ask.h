@@ -24,6 +24,9 @@ enum { LINE_TEXT_MAX = 6 << 10 };
 enum family { FAMILY_CHAT, FAMILY_GENERATE, FAMILY_EMBED, FAMILY_EMBEDDINGS, FAMILY_COUNT };
 extern const char *const family_name[FAMILY_COUNT];
 
+/* The options by which the answers to one ask vary. */
+enum varied { VARIED_TEMPERATURE, VARIED_TOP_P, VARIED_SEED, VARIED_NUM_PREDICT, VARIED };
+
 struct ask {
 	enum family family;
 	bool stream;                 /* how this client wants its answer */
@@ -51,6 +54,8 @@ struct ask {
 	struct slice canonical;      /* whole canonical form: the body of the key */
 	struct slice canonical_scope;   /* the same with the question's text taken out; empty if not semantic */
 	struct slice forward;        /* the body for the upstream: the client's own bytes where nothing had to be removed */
+	struct slice several;        /* what each body begins with if several answers are asked for; empty: one is */
+	struct slice own[VARIED];    /* the options that vary, as the client wrote them; at NULL: it did not. With `several` */
 };
 enum { COMPLEX_NONE = -1, COMPLEX_DEFAULT = -2, COMPLEX_BAD = -3 };
 

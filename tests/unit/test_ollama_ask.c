@@ -361,6 +361,8 @@ static void varied_is(const char *body, const struct variant *v, const char *wan
 
 	assert_null(p.doubt);
 	buf_init(&out, ROOM);
+	assert_int_equal(dialect_ollama.vary_begin(&p.ask, &p.arena), ERR_OK);
+	assert_int_equal(buf_put(&out, p.ask.several), ERR_OK);
 	assert_int_equal(dialect_ollama.vary(&p.ask, v, &out), ERR_OK);
 	if (!slice_is(buf_slice(&out), slice_text(want)))
 		fail_msg("%s became %.*s", body, (int)out.len, out.at);
@@ -387,6 +389,8 @@ static void candidates_vary_only_what_they_should(void **state)
 	          "{\"model\":\"m\",\"prompt\":\"q\",\"stream\":false,\"options\":{\"top_k\":4,\"temperature\":0.7,\"seed\":2147483647}}");
 	varied_is(GENERATE(",\"options\":{\"top_k\":4,\"seed\":9,\"stop\":[\"}\"]}"), &all,
 	          "{\"model\":\"m\",\"prompt\":\"q\",\"stream\":false,\"options\":{\"top_k\":4,\"stop\":[\"}\"],\"temperature\":1.25,\"top_p\":0.9,\"seed\":5,\"num_predict\":128}}");
+	varied_is(GENERATE(",\"options\":{\"seed\":1,\"top_k\":4,\"top_p\":5e-1,\"temperature\":2}"), &none,
+	          "{\"model\":\"m\",\"prompt\":\"q\",\"stream\":false,\"options\":{\"top_k\":4,\"temperature\":2,\"top_p\":5e-1,\"seed\":1}}");
 	varied_is(GENERATE(",\"options\":null"), &warm,
 	          "{\"model\":\"m\",\"prompt\":\"q\",\"stream\":false,\"options\":{\"temperature\":0.7,\"seed\":2147483647}}");
 }
@@ -406,19 +410,15 @@ static char *nested(int levels)
 
 static void what_is_understood_can_be_varied(void **state)
 {
-	struct variant v = { 0 };
-	struct buf out;
 	char *most = nested(SCAN_DEPTH - 1), *more = nested(SCAN_DEPTH + 1);
 
 	(void)state;
 	struct parsed p = parse_text(FAMILY_GENERATE, most);
 	assert_null(p.doubt);
-	buf_init(&out, ROOM);
-	assert_int_equal(dialect_ollama.vary(&p.ask, &v, &out), ERR_OK);
+	assert_int_equal(dialect_ollama.vary_begin(&p.ask, &p.arena), ERR_OK);
 	p.ask.forward = slice_text(more);                /* half of a body is never sent */
-	buf_fini(&out);
-	assert_int_equal(dialect_ollama.vary(&p.ask, &v, &out), ERR_BAD_JSON);
-	buf_fini(&out);
+	assert_int_equal(dialect_ollama.vary_begin(&p.ask, &p.arena), ERR_BAD_JSON);
+	assert_null(p.ask.several.at);
 	done(&p);
 	p = parse_text(FAMILY_GENERATE, more);
 	assert_string_equal(p.doubt, "nested too deep");
