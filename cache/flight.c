@@ -16,6 +16,7 @@ enum state { FLYING, LANDED, FAILED };
 struct flights {
 	pthread_mutex_t lock;
 	struct flight *bucket[BUCKETS];
+	struct flight_put *put[BUCKETS];     /* on their way into the store */
 	size_t n;
 	uint64_t n_made;
 	_Atomic size_t n_landing;            /* of them: landed; read without the lock */
@@ -75,6 +76,11 @@ size_t flights_count(struct flights *fs)
 static struct flight **bucket_of(struct flights *fs, const uint8_t *key)
 {
 	return &fs->bucket[(key[0] | key[1] << 8) % BUCKETS];
+}
+
+static struct flight_put **put_bucket(struct flights *fs, const uint8_t *key)
+{
+	return &fs->put[(key[0] | key[1] << 8) % BUCKETS];
 }
 
 /* With the table's lock held. */
@@ -238,6 +244,45 @@ void flight_relist(struct flight *f, const uint8_t key[KEY_BYTES])
 		set_landing(f, true);
 	}
 	pthread_mutex_unlock(&f->table->lock);
+}
+
+bool flights_put_begin(struct flights *fs, struct flight_put *p)
+{
+	struct flight_put *superseded = NULL;
+
+	pthread_mutex_lock(&fs->lock);
+	struct flight_put **bucket = put_bucket(fs, p->key), *before = *bucket;
+	while (before && memcmp(before->key, p->key, KEY_BYTES) != 0)
+		before = before->next;
+	if (before) {
+		superseded = before->waits;
+		before->waits = p;
+	} else {
+		p->next = *bucket;
+		*bucket = p;
+	}
+	pthread_mutex_unlock(&fs->lock);
+	if (superseded) {
+		superseded->superseded = true;
+		superseded->go(superseded);
+	}
+	return !before;
+}
+
+void flights_put_end(struct flights *fs, struct flight_put *p)
+{
+	pthread_mutex_lock(&fs->lock);
+	struct flight_put **at = put_bucket(fs, p->key), *next = p->waits;
+	while (*at != p)
+		at = &(*at)->next;
+	*at = p->next;
+	if (next) {
+		next->next = p->next;
+		*at = next;
+	}
+	pthread_mutex_unlock(&fs->lock);
+	if (next)
+		next->go(next);
 }
 
 void flights_unlist_landed(struct flights *fs)

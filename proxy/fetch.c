@@ -86,20 +86,80 @@ static enum unstored bypass_reason(enum bypass why)
 struct landing {
 	struct flight *flight;
 	struct worker *worker;
+	bool refreshes;                      /* an older answer may be there */
+	struct flight_put put;
+	struct mail mail;                    /* it is its turn */
+	struct buf entry;                    /* of one that waited for that */
+	struct store_item item;
 };
 
-static void on_stored(void *arg, bool stored)
+static void landing_over(struct landing *l, bool stored)
 {
-	struct landing *l = arg;
-
 	if (stored)
 		metric_add(&l->worker->metrics, stored_answers, 1);
 	else
 		metric_label(&l->worker->metrics, unstored_answers, UNSTORED_STORE);
 	l->worker->n_landings--;
+	buf_fini(&l->entry);
 	flight_unlist(l->flight);
 	flight_drop(l->flight, NULL);
 	free(l);
+}
+
+static void on_stored(void *arg, bool stored)
+{
+	struct landing *l = arg;
+	struct worker *w = l->worker;
+
+	if (!stored && l->refreshes && w->link)
+		w->shared->store->ops->drop(w->link, l->put.key, NULL, NULL);    /* better none than the one it was to replace */
+	if (w->shared->store->ops->puts_late)
+		flights_put_end(w->shared->flights, &l->put);
+	landing_over(l, stored);
+}
+
+static void on_turn(struct mail *m)
+{
+	struct landing *l = (struct landing *)((char *)m - offsetof(struct landing, mail));
+	struct worker *w = l->worker;
+
+	if (l->put.superseded) {
+		landing_over(l, false);
+		return;
+	}
+	if (!w->link) {
+		on_stored(l, false);             /* the worker ends */
+		return;
+	}
+	w->shared->store->ops->put(w->link, &l->item, on_stored, l);
+	w->shared->store->ops->flush(w->link);
+}
+
+static void post_turn(struct flight_put *p)
+{
+	struct landing *l = (struct landing *)((char *)p - offsetof(struct landing, put));
+
+	loop_post(&l->worker->loop, &l->mail);
+}
+
+/* Now, or in its turn: then without its question, which the one before it under this key has put already. */
+static void put(struct landing *l, const struct store_item *item, struct buf *entry)
+{
+	struct worker *w = l->worker;
+	const struct store_ops *ops = w->shared->store->ops;
+
+	l->put.go = post_turn;
+	l->mail.run = on_turn;
+	memcpy(l->put.key, item->key, KEY_BYTES);
+	if (ops->puts_late && !flights_put_begin(w->shared->flights, &l->put)) {
+		l->item = (struct store_item){ .expires_ms = item->expires_ms, .entry = item->entry };
+		memcpy(l->item.key, item->key, KEY_BYTES);
+		l->entry = *entry;
+		*entry = (struct buf){ 0 };
+		return;
+	}
+	ops->put(w->link, item, on_stored, l);
+	ops->flush(w->link);                     /* on its way before the client can ask again */
 }
 
 static bool store(struct exchange *x, const struct answer *a, const struct flight_head *head, int host)
@@ -130,8 +190,8 @@ static bool store(struct exchange *x, const struct answer *a, const struct fligh
 	flight_hold(l->flight);
 	flight_relist(l->flight, x->key);        /* a refresh flew alone: who asks before its answer is in the store is given it too */
 	x->worker->n_landings++;
-	x->worker->shared->store->ops->put(x->worker->link, &item, on_stored, l);
-	x->worker->shared->store->ops->flush(x->worker->link);   /* on its way before the client can ask again */
+	l->refreshes = x->bypass == BYPASS_NO_CACHE;
+	put(l, &item, &entry);
 	confirm_begin(x->worker, x->key, host, m.model, x->digest);
 	buf_fini(&entry);
 	return true;

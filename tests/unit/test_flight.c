@@ -1020,6 +1020,41 @@ static void threads_join_lead_and_leave_as_they_like(void **state)
 	flights_free(crew.fs);
 }
 
+struct turn { struct flight_put put; unsigned called; };
+
+static void count_turn(struct flight_put *p)
+{
+	((struct turn *)p)->called++;
+}
+
+static void of_answers_that_wait_for_the_store_the_last_is_next(void **state)
+{
+	struct flights *fs = flights_new();
+	struct turn t[5] = { 0 };
+
+	(void)state;
+	for (size_t i = 0; i < 5; i++) {
+		memcpy(t[i].put.key, i == 4 ? key_b : key_a, KEY_BYTES);
+		t[i].put.go = count_turn;
+	}
+	assert_true(flights_put_begin(fs, &t[0].put));
+	assert_true(flights_put_begin(fs, &t[4].put));           /* another key, of the same bucket */
+	assert_false(flights_put_begin(fs, &t[1].put));
+	assert_false(flights_put_begin(fs, &t[2].put));
+	assert_true(t[1].put.superseded && t[1].called == 1 && t[2].called == 0);
+	flights_put_end(fs, &t[0].put);
+	assert_true(t[2].called == 1 && !t[2].put.superseded);
+	assert_false(flights_put_begin(fs, &t[3].put));
+	flights_put_end(fs, &t[4].put);
+	flights_put_end(fs, &t[2].put);
+	assert_true(t[3].called == 1 && t[2].called == 1);
+	flights_put_end(fs, &t[3].put);
+	memset(&t[0].put.waits, 0, sizeof t[0].put.waits);
+	assert_true(flights_put_begin(fs, &t[0].put));           /* nothing is left under way */
+	flights_put_end(fs, &t[0].put);
+	flights_free(fs);
+}
+
 int main(void)
 {
 	torture_of((const char *[]){ NULL });
@@ -1046,6 +1081,7 @@ int main(void)
 		cmocka_unit_test(joining_between_over_and_unlisted_starts_anew),
 		cmocka_unit_test(a_full_buffer_fails_the_reader_alone),
 		cmocka_unit_test(every_allocation_fails_once),
+		cmocka_unit_test(of_answers_that_wait_for_the_store_the_last_is_next),
 		cmocka_unit_test(threads_join_lead_and_leave_as_they_like),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
