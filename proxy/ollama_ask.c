@@ -45,7 +45,9 @@ static const struct field message_fields[] = {
 #define COUNT(list) (sizeof(list) / sizeof *(list))
 
 /* GROWS_MOST: a long body's form may be longer than the body by that much. */
-enum { GROWS_MOST = 64 << 10, REWRITE_SLACK = 4096, COMPLEX_MOST = 1000000, FIELDS_MOST = 128, MODEL_MOST = 4096, VARIED_MOST = 512, LONG_DIGITS = 6, SHORT_DIGITS = 9 };
+enum { GROWS_MOST = 64 << 10, REWRITE_SLACK = 4096, COMPLEX_MOST = 1000000, FIELDS_MOST = 128, LONG_DIGITS = 6, SHORT_DIGITS = 9 };
+/* Of values that are written again on the loop, in bytes of JSON: more is no name, no number and no time. */
+enum { MODEL_MOST = 4096, VARIED_MOST = 512, KEEP_ALIVE_MOST = 256 };
 
 /* ---- the body in canonical form: objects as lists of fields ---- */
 
@@ -176,7 +178,8 @@ static bool is_duration(struct slice s)
 /* keep_alive does nothing to an answer, but a bad one is an error there, also where the answer is known. */
 static const char *check_keep_alive(struct slice v)
 {
-	bool good = !v.len || slice_is(v, SLICE("null")) || (is_number(v) ? isfinite(number_of(v)) : is_duration(scan_inside(v)));
+	bool none = !v.len || slice_is(v, SLICE("null"));
+	bool good = v.len <= KEEP_ALIVE_MOST && (none || (is_number(v) ? isfinite(number_of(v)) : is_duration(scan_inside(v))));
 
 	return good ? NULL : "keep_alive is no time";
 }

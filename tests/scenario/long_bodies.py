@@ -75,12 +75,14 @@ def several_bodies_arrive_whole(s):
         assert [b['options'].get('seed') for b in bodies].count(None) == 1
 
 
-def what_varies_is_a_number(s):
-    """Of something else the upstream says what it thinks of it, whatever its length."""
+def what_is_handed_on_is_short(s):
+    """Of something longer the upstream says what it thinks of it, whatever its length."""
     f = s.fake()
     p = s.proxy(f)
     for value, cache in ((0, 'miss'), ([0] * 100, 'miss'), ([0] * 300, 'bypass')):
         assert p.generate('q', stream=False, options={'temperature': value}).cache == cache, value
+    for minutes, cache in ((1, 'exact'), (80, 'exact'), (200, 'bypass')):
+        assert p.generate('q', stream=False, options={'temperature': 0}, keep_alive='1m' * minutes).cache == cache, minutes
 
 
 def explained_beside_the_loop(s):
@@ -103,5 +105,5 @@ def explained_beside_the_loop(s):
 
 
 if __name__ == '__main__':
-    sys.exit(main([others_are_answered, several_bodies_arrive_whole, what_varies_is_a_number,
+    sys.exit(main([others_are_answered, several_bodies_arrive_whole, what_is_handed_on_is_short,
                    explained_beside_the_loop]))
