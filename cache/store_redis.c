@@ -224,8 +224,8 @@ static void on_entry(struct redis_call *call, const redisReply *r)
 			redis_failed(op->link->store);
 		op->news = e == ERR_NO_MEMORY ? STORE_FAILED : r->type == REDIS_REPLY_STRING && !e ? STORE_FOUND : STORE_NONE;
 	}
-	/* what is found, has failed or was cancelled does not wait for near questions */
-	if (op->near != NEAR_NONE && (!op->get || op->news == STORE_FAILED || (op->news == STORE_FOUND && !op->get->both))) {
+	/* what is found or has failed does not wait for near questions */
+	if (op->near != NEAR_NONE && (op->news == STORE_FAILED || (op->news == STORE_FOUND && !op->get->both))) {
 		redis_near_leave(op);
 		op->left--;
 	}
@@ -266,9 +266,14 @@ static void redis_cancel(struct store_link *l, struct store_get *g)
 	struct redis_op *op = g->link_private;
 
 	(void)l;
-	if (op)
-		op->get = NULL;                        /* its search goes when its turn comes, or the key's own reply */
 	g->link_private = NULL;
+	if (!op)
+		return;
+	op->get = NULL;
+	if (op->near != NEAR_NONE) {                   /* its search would be for nobody */
+		redis_near_leave(op);
+		redis_op_replied(op);                  /* the key's own reply may still come */
+	}
 }
 
 /* version: what others changed is heard; what this process changes counts when it is sent, and before it is said to be done */
