@@ -83,6 +83,16 @@ static struct flight_put **put_bucket(struct flights *fs, const uint8_t *key)
 	return &fs->put[(key[0] | key[1] << 8) % BUCKETS];
 }
 
+/* What is on its way under key; NULL: nothing. With the table's lock held. */
+static struct flight_put *find_put(struct flights *fs, const uint8_t *key)
+{
+	struct flight_put *p = *put_bucket(fs, key);
+
+	while (p && memcmp(p->key, key, KEY_BYTES) != 0)
+		p = p->next;
+	return p;
+}
+
 /* With the table's lock held. */
 static struct flight *find(struct flights *fs, const uint8_t *key)
 {
@@ -248,41 +258,53 @@ void flight_relist(struct flight *f, const uint8_t key[KEY_BYTES])
 
 bool flights_put_begin(struct flights *fs, struct flight_put *p)
 {
-	struct flight_put *superseded = NULL;
-
 	pthread_mutex_lock(&fs->lock);
-	struct flight_put **bucket = put_bucket(fs, p->key), *before = *bucket;
-	while (before && memcmp(before->key, p->key, KEY_BYTES) != 0)
-		before = before->next;
+	struct flight_put *before = find_put(fs, p->key), **bucket = put_bucket(fs, p->key);
+	if (before && before->waits) {
+		before->waits->superseded = true;
+		before->waits->go(before->waits);
+	}
 	if (before) {
-		superseded = before->waits;
 		before->waits = p;
 	} else {
 		p->next = *bucket;
 		*bucket = p;
 	}
 	pthread_mutex_unlock(&fs->lock);
-	if (superseded) {
-		superseded->superseded = true;
-		superseded->go(superseded);
-	}
 	return !before;
+}
+
+/* Who waits for it is the next. With the table's lock held. */
+static void put_end(struct flights *fs, struct flight_put *p)
+{
+	struct flight_put **at = put_bucket(fs, p->key), *next = p->waits;
+
+	while (*at != p)
+		at = &(*at)->next;
+	*at = p->next;
+	if (!next)
+		return;
+	next->next = p->next;
+	*at = next;
+	next->go(next);
 }
 
 void flights_put_end(struct flights *fs, struct flight_put *p)
 {
 	pthread_mutex_lock(&fs->lock);
-	struct flight_put **at = put_bucket(fs, p->key), *next = p->waits;
-	while (*at != p)
-		at = &(*at)->next;
-	*at = p->next;
-	if (next) {
-		next->next = p->next;
-		*at = next;
-	}
+	put_end(fs, p);
 	pthread_mutex_unlock(&fs->lock);
-	if (next)
-		next->go(next);
+}
+
+void flights_put_leave(struct flights *fs, struct flight_put *p)
+{
+	pthread_mutex_lock(&fs->lock);
+	struct flight_put *now = find_put(fs, p->key);
+	if (now == p)
+		put_end(fs, p);                      /* its turn has come meanwhile */
+	else if (now && now->waits == p)
+		now->waits = NULL;
+	pthread_mutex_unlock(&fs->lock);
 }
 
 void flights_unlist_landed(struct flights *fs)

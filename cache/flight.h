@@ -115,13 +115,15 @@ void flight_unlist(struct flight *f);
  * owner, who sets key and go, zeroes the rest, and keeps it until it has ended. */
 struct flight_put {
 	uint8_t key[KEY_BYTES];
-	void (*go)(struct flight_put *p);    /* it is its turn, or superseded; any thread, it may only post */
+	void (*go)(struct flight_put *p);    /* it is its turn, or superseded; any thread, under the table's lock: it may only post */
 	bool superseded;                     /* a later one has come: this one is not to be put, and has ended */
 	struct flight_put *next, *waits;
 };
 /* True: it is to be put now, and flights_put_end() told when that has ended, whichever way. False: go() will come. */
 bool flights_put_begin(struct flights *fs, struct flight_put *p);
 void flights_put_end(struct flights *fs, struct flight_put *p);
+/* It waits no longer: no go() comes any more. */
+void flights_put_leave(struct flights *fs, struct flight_put *p);
 
 /* Answers were removed from the store: whoever joins from here on is given none that had landed. */
 void flights_unlist_landed(struct flights *fs);

@@ -250,6 +250,7 @@ void fetch_writable(struct exchange *x);
 void fetch_land(struct exchange *x, int status, int host);       /* the flight's answer, by that upstream, is whole: store it, finish it */
 void fetch_fail(struct exchange *x, enum err e);
 void fetch_queued(struct exchange *x, bool waits);       /* it waits for a place at an upstream, or no longer */
+void fetch_stop_landings(struct worker *w);      /* the worker ends: those that wait are not stored */
 void fetch_done(struct exchange *x);             /* the leader's part is over, whatever became of it */
 
 /* pass.c: everything that is not asked */

@@ -89,9 +89,29 @@ struct landing {
 	bool refreshes;                      /* an older answer may be there */
 	struct flight_put put;
 	struct mail mail;                    /* it is its turn */
+	struct landing *next, **at;          /* among the worker's that wait; at NULL: it does not */
+	struct burial burial;
 	struct buf entry;                    /* of one that waited for that */
 	struct store_item item;
 };
+
+static void bury(struct burial *b)
+{
+	struct landing *l = (struct landing *)((char *)b - offsetof(struct landing, burial));
+
+	if (l->mail.posted)
+		loop_bury(&l->worker->loop, b);  /* its mail is under way: once more, next turn */
+	else
+		free(l);
+}
+
+static void stop_waiting(struct landing *l)
+{
+	*l->at = l->next;
+	if (l->next)
+		l->next->at = l->at;
+	l->at = NULL;
+}
 
 static void landing_over(struct landing *l, bool stored)
 {
@@ -103,7 +123,7 @@ static void landing_over(struct landing *l, bool stored)
 	buf_fini(&l->entry);
 	flight_unlist(l->flight);
 	flight_drop(l->flight, NULL);
-	free(l);
+	loop_bury(&l->worker->loop, &l->burial);
 }
 
 static void on_stored(void *arg, bool stored)
@@ -123,12 +143,11 @@ static void on_turn(struct mail *m)
 	struct landing *l = (struct landing *)((char *)m - offsetof(struct landing, mail));
 	struct worker *w = l->worker;
 
+	if (!l->at)
+		return;                          /* the worker ends: it does not wait any more */
+	stop_waiting(l);
 	if (l->put.superseded) {
 		landing_over(l, false);
-		return;
-	}
-	if (!w->link) {
-		on_stored(l, false);             /* the worker ends */
 		return;
 	}
 	w->shared->store->ops->put(w->link, &l->item, on_stored, l);
@@ -150,16 +169,32 @@ static void put(struct landing *l, const struct store_item *item, struct buf *en
 
 	l->put.go = post_turn;
 	l->mail.run = on_turn;
+	l->burial.bury = bury;
 	memcpy(l->put.key, item->key, KEY_BYTES);
 	if (ops->puts_late && !flights_put_begin(w->shared->flights, &l->put)) {
 		l->item = (struct store_item){ .expires_ms = item->expires_ms, .entry = item->entry };
 		memcpy(l->item.key, item->key, KEY_BYTES);
 		l->entry = *entry;
 		*entry = (struct buf){ 0 };
+		l->next = w->waiting;
+		l->at = &w->waiting;
+		if (l->next)
+			l->next->at = &l->next;
+		w->waiting = l;
 		return;
 	}
 	ops->put(w->link, item, on_stored, l);
 	ops->flush(w->link);                     /* on its way before the client can ask again */
+}
+
+void fetch_stop_landings(struct worker *w)
+{
+	while (w->waiting) {
+		struct landing *l = w->waiting;
+		stop_waiting(l);
+		flights_put_leave(w->shared->flights, &l->put);
+		landing_over(l, false);
+	}
 }
 
 static bool store(struct exchange *x, const struct answer *a, const struct flight_head *head, int host)

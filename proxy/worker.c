@@ -100,6 +100,7 @@ static void wind_up(struct worker *w)
 			uv_sleep(1);
 	} while ((w->n_exchanges || w->n_landings) && clock_us() < until);
 	if (w->link && (w->n_exchanges || w->n_landings)) {    /* they wait for a store that does not answer */
+		fetch_stop_landings(w);
 		w->shared->store->ops->stop(w->link);
 		for (int i = 0; i < 3; i++)
 			uv_run(&w->loop.uv, UV_RUN_NOWAIT);

@@ -25,6 +25,7 @@ struct scoring;
 struct seen;
 struct check;
 struct engines;
+struct landing;
 struct keep_alives;
 struct confirm;
 struct history;
@@ -76,6 +77,7 @@ struct worker {
 	struct confirm *confirms;            /* answers whose model is looked at once more (confirm.h) */
 	size_t n_confirms;
 	size_t n_landings;                   /* answers on their way into the store */
+	struct landing *waiting;             /* those that wait for another's under their key (fetch.c) */
 	struct alarm drain;
 	int64_t drain_until;                 /* loop_now(); 0: not draining */
 	_Atomic bool ended;

@@ -1049,7 +1049,17 @@ static void of_answers_that_wait_for_the_store_the_last_is_next(void **state)
 	flights_put_end(fs, &t[2].put);
 	assert_true(t[3].called == 1 && t[2].called == 1);
 	flights_put_end(fs, &t[3].put);
-	memset(&t[0].put.waits, 0, sizeof t[0].put.waits);
+	for (size_t i = 0; i < 3; i++)
+		t[i] = (struct turn){ .put.go = count_turn };
+	assert_true(flights_put_begin(fs, &t[0].put));
+	assert_false(flights_put_begin(fs, &t[1].put));
+	flights_put_leave(fs, &t[1].put);
+	assert_false(flights_put_begin(fs, &t[2].put));
+	assert_true(t[1].called == 0);
+	flights_put_end(fs, &t[0].put);
+	assert_true(t[2].called == 1);
+	flights_put_leave(fs, &t[2].put);                        /* though its turn had come */
+	t[0] = (struct turn){ .put.go = count_turn };
 	assert_true(flights_put_begin(fs, &t[0].put));           /* nothing is left under way */
 	flights_put_end(fs, &t[0].put);
 	flights_free(fs);
