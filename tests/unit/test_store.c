@@ -441,6 +441,51 @@ static void detaches_in_the_middle(void **state)
 	assert_int_equal(get_text(w, w->other, 100, "go on"), STORE_FOUND);
 }
 
+/* Each is given up at another moment; none of them is heard of again, and the others on the link all get their answer. */
+static void gives_up_some_of_many(void **state)
+{
+	enum { N = 40 };
+	struct world *w = *state;
+	struct words words;
+
+	words_from(&words, 0);
+	struct store_item item = item_of(1, SLICE("x"), in_an_hour(), &words, 0, SLICE("q"));
+	assert_true(put_item(w, w->link, &item));
+	struct store_query q = query_of(&words, 0, 70);
+	for (unsigned turns = 0; turns < 8; turns++) {
+		struct got *got[N];
+		bool given_up[N] = { false };
+		for (unsigned i = 0; i < N; i++) {
+			got[i] = calloc(1, sizeof *got[i]);
+			get_begin(w, w->link, got[i], i % 4 < 2 ? 1 : 999999, &q);
+		}
+		for (unsigned i = 0; i < turns; i++) {         /* the embedded store may have answered all: no turn may wait */
+			w->store->ops->flush(w->link);
+			uv_run(&w->loop.uv, UV_RUN_NOWAIT);
+			usleep(50);
+		}
+		for (unsigned i = 0; i < N; i += 2)
+			if (!got[i]->times) {
+				w->store->ops->cancel(w->link, &got[i]->g);
+				given_up[i] = true;
+				got_fini(got[i]);
+				free(got[i]);          /* a sanitizer sees to it that nobody looks there again */
+			}
+		for (unsigned i = 0; i < N; i++) {
+			if (given_up[i])
+				continue;
+			while (!got[i]->times)
+				turn(w);
+			assert_int_equal(got[i]->times, 1);
+			assert_int_equal(got[i]->news, i % 4 < 2 ? STORE_FOUND : STORE_NONE);
+			assert_true(got[i]->g.bounded || proposed(got[i], 1));
+			got_fini(got[i]);
+			free(got[i]);
+		}
+	}
+	assert_int_equal(atomic_load(&w->errors), 0);
+}
+
 static struct world *the_world;
 static struct store_link *leaving;
 static int ends;
@@ -532,6 +577,7 @@ int main(void)
 		CASE(misses_nothing_a_scan_would_find),
 		CASE(walks_and_purges),
 		CASE(takes_any_cursor),
+		CASE(gives_up_some_of_many),
 		CASE(detaches_in_the_middle),
 		CASE(detaches_inside_a_callback),
 		CASE(tells_how_much_there_is),
