@@ -239,13 +239,12 @@ def both_families_as_ollama(s):
 
 def without_ipv6(s):
     """A network namespace whose only address is 127.0.0.1: what is left of a name, and 0.0.0.0 of [::], is enough."""
-    before = ['unshare', '-n', 'sh', '-c', 'ip link set lo up && ip -6 addr flush dev lo; exec "$0" "$@"']
-    if subprocess.run(before + ['true'], capture_output=True).returncode or not has_six():
-        return
     hosts = os.path.join(s.dir, 'hosts')
     open(hosts, 'w').write('::1 localhost\n127.0.0.1 localhost\n')
     f = s.fake()
     before = ['unshare', '-nm', 'sh', '-c', 'mount --bind %s /etc/hosts && ip link set lo up && ip -6 addr flush dev lo; exec "$0" "$@"' % hosts]
+    if subprocess.run(before + ['true'], capture_output=True).returncode or not has_six():
+        return                               # namespaces are not to be had: no root, or a root that is no mount of its own
     with running(s, f, 'localhost:11436', before) as (p, said):
         assert p.poll() is None and '127.0.0.1:11436' in said() and '::1' not in said(), said()
     with running(s, f, '[::1]:11436', before) as (p, said):
