@@ -343,7 +343,8 @@ void log_writer_stop(void)
 {
 	struct timespec until;
 
-	if (out_fd < 0 || atomic_exchange(&stopping, true))
+	/* whoever is second must not look at what the first is taking down */
+	if (atomic_exchange(&stopping, true) || out_fd < 0)
 		return;
 	log_redirect(NULL);
 	atomic_store(&rung, true);

@@ -388,7 +388,7 @@ def upstream_behind_a_path(s):
         assert p.get('/').status == 200 and p.get('/api/version?a=b').status == 200 and p.ask('OPTIONS', '/x/../y').status == 200
         assert p.post('/v1/chat/completions', {'model': 'llama3.2'}).status == 200
         for stream in (False, True):
-            assert p.generate('q', stream=stream).status == 200
+            assert p.generate('q' + base, stream=stream).status == 200
         p.wait_stat('upstream_up', 1)
         want = base.rstrip('/').encode()
         targets = [h.split(b' ')[1] for h in u.heads]
