@@ -192,12 +192,14 @@ def candidates_go_elsewhere_too(s):
 
 # ---- places ----
 def held(p, f, n, limit):
-    """n questions, of which `limit` run and wait at the fake's barrier."""
+    """n questions, of which the first `limit` run and wait at the fake's barrier. The others come after them: two workers would
+    let either in first."""
     cs = []
     for i in range(n):
         cs.append(p.open('POST', '/api/generate', {'model': 'llama3.2', 'prompt': '[[barrier=b]] q%d' % i}))
+        if i + 1 == limit:
+            f.wait('waiting', limit)
     p.arrived(n)
-    f.wait('waiting', limit)
     p.wait_stat('queue_length', n - limit)
     return cs
 
