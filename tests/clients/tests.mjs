@@ -136,7 +136,7 @@ test('ollama: embed and embeddings', async () => {
 test('ollama: list, ps, show, version', async () => {
   const { models } = await ollama.list()
   assert.ok(models.some((m) => m.name === 'llama3.2:latest' && m.digest.length === 64))
-  assert.deepEqual((await ollama.ps()).models, [])
+  for (const m of (await ollama.ps()).models) assert.ok(m.name && m.context_length > 0, m)
   assert.ok((await ollama.show({ model: 'qwen3' })).capabilities.includes('thinking'))
   assert.ok((await ollama.version()).version)
 })
