@@ -44,6 +44,14 @@ struct forwarding {
 	struct connection_names connection;
 };
 
+/* Takes a copy; a header for which the arena has no room is left out. */
+static void keep_header(struct forwarding *f, struct slice name, struct slice value)
+{
+	char *name_text = arena_text(f->arena, name), *value_text = arena_text(f->arena, value);
+	if (name_text && value_text)
+		f->to[f->n++] = (struct header){ name_text, value_text };
+}
+
 static void forward(void *arg, struct slice name, struct slice value)
 {
 	/* Expect is answered here; Origin is judged here; framing is http.c's */
@@ -62,9 +70,7 @@ static void forward(void *arg, struct slice name, struct slice value)
 	if (f->n == f->most || header_is_hop(name, &f->connection) || HEADER_LISTED(name, ours) ||
 	    (f->asked && HEADER_LISTED(name, the_caches)))
 		return;
-	char *name_text = arena_text(f->arena, name), *value_text = arena_text(f->arena, value);
-	if (name_text && value_text)
-		f->to[f->n++] = (struct header){ name_text, value_text };
+	keep_header(f, name, value);
 }
 
 size_t headers_forward(const struct request *r, bool asked, struct arena *arena, struct header *to, size_t most)
@@ -89,9 +95,7 @@ static void give_back(void *arg, struct slice name, struct slice value)
 	if (f->n == f->most || header_is_hop(name, &f->connection) || HEADER_LISTED(name, ours) ||
 	    (f->asked && HEADER_LISTED(name, the_caches)))
 		return;
-	char *name_text = arena_text(f->arena, name), *value_text = arena_text(f->arena, value);
-	if (name_text && value_text)
-		f->to[f->n++] = (struct header){ name_text, value_text };
+	keep_header(f, name, value);
 }
 
 size_t headers_back(const struct transfer *t, bool asked, struct arena *arena, struct header *to, size_t most)
